@@ -64,7 +64,10 @@ class Console:
 
 
 def check(job: Job, console: Console) -> None:
-    """Check all that can be known before a run, every image included. Changes nothing."""
+    """Check all that can be known before a run, every image included, and explain its steps.
+
+    Changes nothing.
+    """
     steps = load_steps()
     check_writable(job.output)
     if job.cluster.executor == "ray" and job.cluster.address:
@@ -74,6 +77,9 @@ def check(job: Job, console: Console) -> None:
     _check_labels(inputs)
     _check_data(job, steps, inputs)
     _check_images(job, inputs, console)
+    for step in steps.values():
+        for line in step.explain(job, inputs):
+            console.tell(line)
 
 
 def _check_job(job: Job, steps: Mapping[str, Step]) -> None:

@@ -58,6 +58,7 @@ MAX_OVERLAP = 0.3  # share of the smaller of two boxes: an object is not painted
 CLEAR_OVERLAP = 0.1  # the same where background is painted: what else is there must stay
 OWN_PLACES = 10  # places of real objects looked at, before they are moved sideways
 PLACES = 40  # looked at in all
+NOWHERE = 1e-40  # fit of a class to an image without a surface of its own; above 0, as fits need
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,9 @@ class EditPlanner:
         self._fraction = min(1.0, wanted / possible) if possible else 1.0
         self.short = round(max(0.0, wanted - possible))
 
+        self._possible = np.ones((len(layouts), len(categories)), bool)  # [S, C]
+        if surfaces is not None:
+            self._possible = surfaces.possible()
         counts = object_counts(layouts, len(categories))  # [S, C]
         self._lifts = np.ones((len(categories), len(categories)))
         if config.placement == "natural":
@@ -180,6 +184,7 @@ class EditPlanner:
         if not self._lacking.any():
             return self._lacking
         affinities = placement.affinity(counts, self._lifts)
+        affinities = np.where(self._possible, affinities, NOWHERE)
         return placement.fit(affinities, np.ones(len(counts)), self._lacking)
 
     def scene(self, index: int) -> Scene:
@@ -237,7 +242,7 @@ class EditPlanner:
         else:
             natural += targeted
         if self._natural_shares.any():
-            shares = self._natural_shares
+            shares = self._natural_in(drawing)
             labels += rng.choice(len(shares), natural, p=shares).tolist()
 
         words = [use] if use != "insert" else []
@@ -275,8 +280,14 @@ class EditPlanner:
         layout = Layout(labels, np.array(drawing.boxes))
         counts = object_counts([layout], len(self.categories))
         affinities = placement.affinity(counts, self._lifts)
+        affinities = np.where(self._possible[drawing.number], affinities, NOWHERE)
         shares: Floats = placement.shares(affinities, self.weights)[0]
         return shares
+
+    def _natural_in(self, drawing: Drawing) -> Floats:
+        """Return the natural shares [C] of the classes that have a surface in the image."""
+        shares = self._natural_shares * self._possible[drawing.number]
+        return _normalize(shares) if shares.any() else self._natural_shares
 
     def _place(
         self, drawing: Drawing, label: int, clear: bool, rng: np.random.Generator

@@ -108,6 +108,29 @@ def seen_surfaces(table: Dataset) -> Flags:
     return seen
 
 
+def surface_lines(table: Dataset) -> list[str]:
+    """Return lines on which classes come to which stuff; pixels are not needed."""
+    seen = seen_surfaces(table)
+    names = [category.name for category in table.categories]
+    if not seen.any():
+        return ["no stuff has a mask here: objects come to any place (plan.surface)"]
+    lines = []
+    for label, own in enumerate(seen):
+        if own.any():
+            surfaces = [names[surface] for surface in np.flatnonzero(own)]
+            lines.append(f"{names[label]} comes to {', '.join(surfaces)} (plan.surface)")
+    return lines
+
+
+def stuff_shown(table: Dataset) -> Flags:
+    """Return which stuff has a mask in which image, [S, C]; pixels are not needed."""
+    shown = np.zeros((len(table), len(table.categories)), bool)
+    for index, scene in enumerate(table):
+        for position, _ in _stuff(scene.objects):
+            shown[index, scene.objects.category[position]] = True
+    return shown
+
+
 def _things(scene: Scene) -> Iterator[tuple[int, int]]:
     """Yield class and position of the things that a person labelled, but for crowds."""
     objects = scene.objects
@@ -139,12 +162,24 @@ class Surfaces:
     def __init__(self, table: Dataset) -> None:
         """Take a table; pixels are not needed."""
         self.seen = seen_surfaces(table)  # [C, C]
+        self._shown = stuff_shown(table)  # [S, C]
         self._table = table
         self._stuff = lru_cache(CACHED_MAPS)(self._read)
 
     def _read(self, index: int) -> StuffMap:
         scene = self._table[index]
         return stuff_map(scene.objects, scene.size)
+
+    def possible(self) -> Flags:
+        """Return which classes have a surface of theirs in which image, [S, C].
+
+        Where no stuff is known, and of classes never seen on any, nothing is ruled out.
+        """
+        counts = self._shown.astype(np.int64) @ self.seen.T.astype(np.int64)  # of own surfaces
+        knows_nothing = ~self._shown.any(1)
+        is_anywhere = ~self.seen.any(1)
+        allowed: Flags = (counts > 0) | knows_nothing[:, None] | is_anywhere
+        return allowed
 
     def allow(self, index: int, label: int, box: Box) -> bool:
         """Return whether a class may come to a box [4] in [0, 1] of image `index`."""

@@ -19,13 +19,14 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.planning.planner import NO_PLACE, Planner
+from synthaug.pipeline.planning.surfaces import surface_lines
 from synthaug.pipeline.planning.targets import measured_weakness, target_counts, weak_shares
 from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.inputs import Inputs
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 NEEDS = ("ingest",)
-VERSION = 5
+VERSION = 6
 PUBLISHES: tuple[Published, ...] = ()
 
 
@@ -63,6 +64,30 @@ def check_data(job: Job, inputs: Inputs) -> None:
     if job.plan.target == "counts":
         target_counts(np.ones(len(categories)), categories, job.plan.target, job.plan.counts)
     weak_shares(categories, job.plan.weakness)
+
+
+def explain(job: Job, inputs: Inputs) -> list[str]:
+    """Return lines on what is planned: how many images, of which classes, and where they go."""
+    plan = job.plan
+    number = f"{plan.count} images" if plan.count else "as many images as are needed"
+    lines = [f"plan: {number}, target '{plan.target}'"]
+    if plan.asks_the_detector:
+        lines.append("  classes lack what their AP on validation is short of 1 (train_detector)")
+    elif plan.target == "weak":
+        words = [f"{name} {lacks:g}" for name, lacks in plan.weakness.items()]
+        lines.append(f"  classes lack, as plan.weakness says: {', '.join(words)}")
+    if not conditioning_of(job).plans_edits:
+        return lines
+    natural = f"{100 * plan.natural_share:.0f} %"
+    lines.append(
+        f"  1 to {plan.most_edits} edits of a real image (plan.most_edits), {natural} of them, "
+        "rounded down, as classes occur (plan.natural_share)"
+    )
+    if plan.surface == "any":
+        lines.append("  objects come to any place (plan.surface: any)")
+    else:
+        lines += [f"  {line}" for line in surface_lines(inputs.splits["labelled"])]
+    return lines
 
 
 def metrics(manifest: Manifest) -> Json:

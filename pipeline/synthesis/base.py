@@ -72,6 +72,7 @@ class Conditioning(ABC):
     """
 
     plans_maps: ClassVar[bool] = False  # whether plans are panoptic maps, not layouts
+    plans_edits: ClassVar[bool] = False  # whether plans are edits of real images
     uses: ClassVar[tuple[str, ...]] = ()  # of plan.uses, where real images are edited
 
     def __init__(self, job: Job, system: System) -> None:

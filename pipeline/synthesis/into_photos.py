@@ -43,6 +43,7 @@ EDGE = 1.0  # pixels, standard deviation of the soft edge with which an object i
 class IntoPhotosConditioning(LayoutConditioning):
     """Trained like every generator of layouts, used to add objects to photos."""
 
+    plans_edits = True
     uses: ClassVar[tuple[str, ...]] = ("insert",)
 
     @property

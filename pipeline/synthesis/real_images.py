@@ -34,6 +34,8 @@ class RealImageConditioning(Conditioning):
     Each object that a person labelled can come to another one.
     """
 
+    plans_edits = True
+
     @property
     def added_classes(self) -> tuple[str, ...]:
         """Return the classes of which objects are added (targets.chosen_classes)."""

@@ -364,6 +364,9 @@ def test_empty_places_alone_are_those_of_the_classes_that_lack() -> None:
 class LeftHalf:
     """Surfaces of which white cells come to the left half of every image only."""
 
+    def possible(self) -> np.ndarray:
+        return np.ones((len(SOURCES), len(CLASSES)), bool)
+
     def nearest(self, index: int, label: int, box: np.ndarray) -> np.ndarray | None:
         assert 0 <= index < len(SOURCES)
         return box if label != 1 or box[2] <= 0.5 else None
@@ -406,3 +409,36 @@ def test_a_scene_is_the_same_however_many_were_planned_before() -> None:
     one, other = (EditPlanner(SOURCES, CLASSES, PRESENT, INSERT, surfaces=surfaces) for _ in "12")
     one.scene(3)
     np.testing.assert_array_equal(one.scene(9).objects.boxes, other.scene(9).objects.boxes)
+
+
+class HereAndThere(LeftHalf):
+    """Surfaces of white cells in every fourth image only, and there anywhere."""
+
+    def possible(self) -> np.ndarray:
+        possible = super().possible()
+        possible[:, 1] = np.arange(len(SOURCES)) % 4 == 0
+        return possible
+
+    def nearest(self, index: int, label: int, box: np.ndarray) -> np.ndarray | None:
+        return box if self.possible()[index, label] else None
+
+
+def test_a_class_is_planned_for_the_images_that_have_a_surface_of_its_own() -> None:
+    """Asked of all images alike, three quarters of the white cells would find no place."""
+    config = replace(INSERT, flip=0.0)
+    planner = EditPlanner(
+        SOURCES, CLASSES, PRESENT, config, surfaces=cast("Surfaces", HereAndThere())
+    )
+    numbers = {source.image_id: number for number, source in enumerate(SOURCES)}
+    added = 0
+    for index in range(planner.count):
+        scene = planner.scene(index)
+        assert scene.provenance is not None
+        white = int((further(scene).objects.category == 1).sum())
+        assert not white or numbers[scene.provenance.source_image] % 4 == 0
+        added += white
+    everywhere = sum(
+        int((further(scene).objects.category == 1).sum()) for scene in scenes_of(config)
+    )
+    assert planner.refused == 0
+    assert added > 0.7 * everywhere, "as many are added in all"

@@ -158,6 +158,17 @@ def test_places_are_allowed_by_the_stuff_of_their_own_image() -> None:
     assert surfaces.allow(0, COW, right), "no cow was ever seen"
 
 
+def test_a_class_is_possible_in_images_that_show_a_surface_of_its_own() -> None:
+    both = shore((COW, [4, 4, 14, 14]), (BOAT, [24, 4, 34, 14]))
+    objects = both.objects
+    dry = both.with_objects(objects.select(objects.category != WATER))
+    unknown = shore((COW, [4, 4, 14, 14]), masks=False)
+    possible = Surfaces(table_of(both, dry, unknown)).possible()
+    assert possible[:, BOAT].tolist() == [True, False, True]
+    assert possible[:, COW].all()
+    assert possible[:, GRASS].all(), "grass was seen on nothing, so nothing rules it out"
+
+
 def test_a_box_moves_up_or_down_to_its_surface_by_its_own_height_at_most() -> None:
     stuff = np.full((40, 40), GRASS, np.int32)
     stuff[30:] = WATER

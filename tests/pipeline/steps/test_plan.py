@@ -17,7 +17,7 @@ from synthaug.pipeline.core.scene import class_counts
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
-from synthaug.pipeline.planning.planner import LayoutPlanner
+from synthaug.pipeline.planning.planner import ADDED, LayoutPlanner
 from synthaug.pipeline.report.plan_page import WIDTH
 from synthaug.pipeline.run import step_keys
 from synthaug.pipeline.steps import plan as plan_step
@@ -219,6 +219,52 @@ def test_the_plan_reads_the_validation_ap_of_the_run_s_detector(weak: str, tmp_p
     added = {name: row["planned"] - row["natural"] for name, row in classes.items()}
     assert max(added, key=lambda name: added[name]) == weak
     assert lines[0].startswith(f"  what validation AP says is missing: {weak} 0.9")
+
+
+WEAK = ("generator.system=fill", "plan.target=weak", "plan.count=60")
+
+
+def explained(*words: str) -> list[str]:
+    job = job_of("smoke", *WEAK, *words)
+    return plan_step.explain(job, open_inputs(job))
+
+
+def test_a_dry_run_explains_budgets_and_surfaces_of_masks() -> None:
+    lines = explained("data.labelled=toy:train?count=60")
+    assert lines[0] == "plan: 60 images, target 'weak'"
+    assert "AP on validation" in lines[1]
+    assert "1 to 3 edits" in lines[2] and "50 %" in lines[2]
+    (boats,) = [line for line in lines if line.startswith("  boat comes to")]
+    assert boats == "  boat comes to water (plan.surface)"
+    given = explained("plan.weakness={boat: 0.5}", "plan.surface=any")
+    assert given[1] == "  classes lack, as plan.weakness says: boat 0.5"
+    assert given[-1] == "  objects come to any place (plan.surface: any)"
+
+
+def test_a_dry_run_says_that_boxes_alone_tell_no_surface() -> None:
+    root = paths.sample_data("bccd")
+    train = "coco:annotations/train_labelled.json?images=images"
+    validation = "coco:annotations/val.json?images=images"
+    words = [f"data.root={root}", f"data.labelled={train}", f"data.validation={validation}"]
+    lines = explained(*words, "data.unlabelled=", "plan.weakness={Platelets: 0.8, WBC: 0.2}")
+    assert lines[-1] == "  no stuff has a mask here: objects come to any place (plan.surface)"
+
+
+def test_half_of_the_edits_go_to_what_is_weak_and_all_to_surfaces_of_their_own(toy: str) -> None:
+    words = (*WEAK, "plan.weakness={boat: 0.6, balloon: 0.2}", "plan.most_edits=2")
+    planner = open_planner(job_of("smoke", *words), toy)
+    names = [category.name for category in planner.categories]
+    added = np.zeros(len(names), np.int64)
+    for index in range(planner.count):
+        objects = planner.scene(index).objects
+        is_new = np.array([source == ADDED for source in objects.source])
+        added += np.bincount(objects.category[is_new], minlength=len(names))
+    counts = dict(zip(names, added.tolist(), strict=True))
+    # one edit of an image is for what is weak, and the second, where there is one, natural
+    weak = counts["boat"] + counts["balloon"]
+    assert 0.5 < weak / added.sum() < 0.8
+    assert counts["boat"] > counts["balloon"]
+    assert planner.refused < added.sum()
 
 
 def test_a_class_that_is_not_there_is_named_before_anything_is_trained() -> None:
