@@ -88,7 +88,10 @@ def build(config: Config, num_classes: int) -> Described:
 
     ValueError where they are others than before.
     """
-    for name in ("diffusers", "transformers"):
+    needed = ["diffusers", "transformers"]
+    if config.lora:
+        needed.append("peft")
+    for name in needed:
         if importlib.util.find_spec(name) is None:
             raise ValueError(f"pipeline: {name} is not installed; pip install {name}")
     digest = digest_of(config)
@@ -102,24 +105,27 @@ def build(config: Config, num_classes: int) -> Described:
 
 def digest_of(config: Config) -> str:
     """Return the digest of a pipeline's weights; ValueError where there are none."""
+    files = _weights_at("pipeline", config.pipeline)
+    if config.lora:
+        files += _weights_at("lora", config.lora)
     digest = hashlib.sha256()
-    found = 0
-    for place in (config.pipeline, config.lora):
-        if not place:
-            continue
-        root = Path(place)
-        files = [root]
-        if not root.is_file():
-            files = sorted(root.rglob("*.safetensors"))
-        for file in files:
-            digest.update(file.name.encode())
-            with file.open("rb") as content:
-                while chunk := content.read(1 << 20):
-                    digest.update(chunk)
-            found += 1
-    if not found:
-        raise ValueError(f"pipeline: {config.pipeline} holds no .safetensors; save it as such")
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as content:
+            while chunk := content.read(1 << 20):
+                digest.update(chunk)
     return digest.hexdigest()
+
+
+def _weights_at(key: str, place: str) -> list[Path]:
+    """Return the weights in a folder, or the file itself; ValueError where there are none."""
+    root = Path(place)
+    files = sorted(root.rglob("*.safetensors"))
+    if root.is_file() and root.suffix == ".safetensors":
+        files = [root]
+    if not files:
+        raise ValueError(f"{key}: {place} holds no .safetensors; save it as such")
+    return files
 
 
 def sampler(network: nn.Module, options: SamplerOptions) -> InpaintingSampler:
@@ -199,6 +205,7 @@ def _load(config: Config, device: torch.device, dtype: torch.dtype) -> Any:
             pipeline.load_lora_weights(config.lora, **settings)
     except (OSError, ValueError, KeyError) as err:
         reason = str(err).strip().splitlines()[0]
-        raise ValueError(f"pipeline: {config.pipeline} cannot be read: {reason}") from err
+        lora = f" with generator.lora {config.lora}" if config.lora else ""
+        raise ValueError(f"pipeline: {config.pipeline}{lora} cannot be read: {reason}") from err
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)

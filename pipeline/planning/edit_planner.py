@@ -237,12 +237,12 @@ class EditPlanner:
         labels: list[int] = []
         if self._lacking.any():
             targeted = int(rng.binomial(targeted, self._fraction))
-            shares = self._shares(drawing)
+            shares = self._possible_in(drawing, self._shares(drawing))
             labels += rng.choice(len(shares), targeted, p=shares).tolist()
         else:
             natural += targeted
         if self._natural_shares.any():
-            shares = self._natural_in(drawing)
+            shares = self._possible_in(drawing, self._natural_shares)
             labels += rng.choice(len(shares), natural, p=shares).tolist()
 
         words = [use] if use != "insert" else []
@@ -280,14 +280,16 @@ class EditPlanner:
         layout = Layout(labels, np.array(drawing.boxes))
         counts = object_counts([layout], len(self.categories))
         affinities = placement.affinity(counts, self._lifts)
-        affinities = np.where(self._possible[drawing.number], affinities, NOWHERE)
         shares: Floats = placement.shares(affinities, self.weights)[0]
         return shares
 
-    def _natural_in(self, drawing: Drawing) -> Floats:
-        """Return the natural shares [C] of the classes that have a surface in the image."""
-        shares = self._natural_shares * self._possible[drawing.number]
-        return _normalize(shares) if shares.any() else self._natural_shares
+    def _possible_in(self, drawing: Drawing, shares: Floats) -> Floats:
+        """Return shares [C] of the classes that have a surface in the image alone.
+
+        Where none has one, they stay: what finds no place is told.
+        """
+        possible = shares * self._possible[drawing.number]
+        return _normalize(possible) if possible.any() else shares
 
     def _place(
         self, drawing: Drawing, label: int, clear: bool, rng: np.random.Generator

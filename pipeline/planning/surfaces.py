@@ -176,7 +176,7 @@ class Surfaces:
         Where no stuff is known, and of classes never seen on any, nothing is ruled out.
         """
         counts = self._shown.astype(np.int64) @ self.seen.T.astype(np.int64)  # of own surfaces
-        knows_nothing = ~self._shown.any(1)
+        knows_nothing = np.asarray(~self._shown.any(1))
         is_anywhere = ~self.seen.any(1)
         allowed: Flags = (counts > 0) | knows_nothing[:, None] | is_anywhere
         return allowed

@@ -84,6 +84,43 @@ def test_other_weights_in_the_folder_are_noticed(tmp_path: Path) -> None:
         build(network.config, 2)
 
 
+def lora_of(pipeline: Path, folder: Path) -> Path:
+    """Write LoRA weights for a pipeline, which are not silent as fresh ones are."""
+    peft = pytest.importorskip("peft")
+    import diffusers
+    from diffusers.utils import convert_state_dict_to_diffusers
+
+    whole = diffusers.AutoPipelineForInpainting.from_pretrained(pipeline, local_files_only=True)
+    layers = ["to_q", "to_k", "to_v", "to_out.0"]
+    whole.unet.add_adapter(peft.LoraConfig(r=4, target_modules=layers, init_lora_weights=False))
+    weights = peft.get_peft_model_state_dict(whole.unet)
+    layers_of_unet = convert_state_dict_to_diffusers(weights)
+    whole.save_lora_weights(folder, unet_lora_layers=layers_of_unet, safe_serialization=True)
+    return folder
+
+
+def test_lora_weights_of_a_folder_change_what_is_painted(
+    folder: Path, config: Config, sampler: InpaintingSampler, tmp_path: Path
+) -> None:
+    tuned = build(replace(config, lora=str(lora_of(folder, tmp_path / "lora"))), 2)
+    assert tuned.config.digest != build(config, 2).config.digest
+    with_lora = inpainting.sampler(tuned, SamplerOptions(classes=CLASSES))
+    asked = [edit(Painting(0, BOX))]
+    (plain,), (own,) = sampler.edit(asked, [5]), with_lora.edit(asked, [5])
+    assert not np.array_equal(plain.image, own.image)
+    (again,) = with_lora.edit(asked, [5])
+    assert np.array_equal(again.image, own.image)
+
+
+def test_a_folder_without_lora_weights_is_one_line(config: Config, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    torch.save({}, tmp_path / "pytorch_lora_weights.bin")
+    with pytest.raises(ValueError, match=r"^lora: .* holds no \.safetensors"):
+        build(replace(config, lora=str(tmp_path)), 2)
+    with pytest.raises(ValueError, match=r"^lora: .* holds no \.safetensors"):
+        build(replace(config, lora=str(tmp_path / "pytorch_lora_weights.bin")), 2)
+
+
 def test_pickles_are_not_read(folder: Path, tmp_path: Path) -> None:
     def bare(suffix: Callable[[Path], bool]) -> Path:
         for file in sorted(folder.rglob("*")):

@@ -424,7 +424,7 @@ class HereAndThere(LeftHalf):
 
 
 def test_a_class_is_planned_for_the_images_that_have_a_surface_of_its_own() -> None:
-    """Asked of all images alike, three quarters of the white cells would find no place."""
+    """Asked of all images alike, three quarters of them would find no place."""
     config = replace(INSERT, flip=0.0)
     planner = EditPlanner(
         SOURCES, CLASSES, PRESENT, config, surfaces=cast("Surfaces", HereAndThere())
@@ -441,4 +441,4 @@ def test_a_class_is_planned_for_the_images_that_have_a_surface_of_its_own() -> N
         int((further(scene).objects.category == 1).sum()) for scene in scenes_of(config)
     )
     assert planner.refused == 0
-    assert added > 0.7 * everywhere, "as many are added in all"
+    assert added > 1.5 * everywhere / 4, "those images get more of them"

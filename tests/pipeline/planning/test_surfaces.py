@@ -19,6 +19,7 @@ from synthaug.pipeline.planning.surfaces import (
     has_stuff,
     seen_surfaces,
     stuff_map,
+    surface_lines,
     surface_of,
 )
 
@@ -167,6 +168,14 @@ def test_a_class_is_possible_in_images_that_show_a_surface_of_its_own() -> None:
     assert possible[:, BOAT].tolist() == [True, False, True]
     assert possible[:, COW].all()
     assert possible[:, GRASS].all(), "grass was seen on nothing, so nothing rules it out"
+
+
+def test_surfaces_are_told_in_words() -> None:
+    both = shore((COW, [4, 4, 14, 14]), (BOAT, [24, 4, 34, 14]))
+    lines = surface_lines(table_of(both))
+    assert lines == ["cow comes to grass (plan.surface)", "boat comes to water (plan.surface)"]
+    (line,) = surface_lines(table_of(shore((COW, [4, 4, 14, 14]), masks=False)))
+    assert line == "no stuff has a mask here: objects come to any place (plan.surface)"
 
 
 def test_a_box_moves_up_or_down_to_its_surface_by_its_own_height_at_most() -> None:
