@@ -160,7 +160,7 @@ def _train(job: Job, tables: Sequence[Subset], folder: Folder, rank: int, world:
         seed,
         options.sampling,
         options.repeat_threshold,
-        conditioning.objects,
+        conditioning.drawn_for,
     )
     read = conditioning.batches(tables, draw, rank, world)
 

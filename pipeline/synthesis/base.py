@@ -128,6 +128,10 @@ class Conditioning(ABC):
         """Return the objects of a scene that count."""
         return self.layout_filter.select(scene)
 
+    def drawn_for(self, scene: Scene) -> Objects:
+        """Return the objects of a scene for whose classes it is drawn in training."""
+        return self.objects(scene)
+
     @abstractmethod
     def select(self, table: Dataset) -> Subset:
         """Return the scenes that the generator may learn from.

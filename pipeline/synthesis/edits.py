@@ -56,9 +56,9 @@ class EditConditioning(RealImageConditioning):
 
     uses: ClassVar[tuple[str, ...]] = USES
 
-    def objects(self, scene: Scene) -> Objects:
+    def drawn_for(self, scene: Scene) -> Objects:
         """Return the things: of stuff nothing is painted, so no image is drawn for its sake."""
-        counted = super().objects(scene)
+        counted = super().drawn_for(scene)
         return counted.select(counted.isthing)
 
     def batches(
