@@ -8,8 +8,9 @@
     panoptic-4  SPADE, + convolution, + upsampling
 
 Each setting is a run of a shipped job, for each of `--seeds` (by default as many as the paper
-averages over); what is finished in OUT is not done again. Prints the table, mean and standard
-deviation over the seeds, and writes OUT/summary.md. IS and FID need score.weights
+averages over); what is finished in OUT is not done again. The numbers are of painted validation
+layouts, so no further images are made and verified (plan.count, verify.enabled). Prints the table,
+mean and standard deviation over the seeds, and writes OUT/summary.md. IS and FID need score.weights
 (docs/weights.md); what is not measured is a dash.
 """
 
@@ -53,6 +54,7 @@ DS = {"DS": ("diversity", "diversity")}
 JUDGED = ("score.detector={out}/coco_stuff-{seed}/checkpoints/detector.safetensors",)
 REFINED = ("generator.resolution=256", "score.names=[inception_score,fid]")
 PLAIN = ("generator.panoptic_upsampling=false",)
+ONLY_SCORES = ("plan.count=1", "verify.enabled=false")
 PANOPTIC = ("score.names=[segmentation,dap]",)
 COMPARISONS = {
     "lostgan-5": Comparison(
@@ -109,7 +111,7 @@ def compare(
     for seed in range(seeds):
         for setting in comparison.settings:
             changes = [change.format(out=out, seed=seed) for change in setting.changes]
-            keys = [f"seed={seed}", *changes, *overrides]
+            keys = [f"seed={seed}", *ONLY_SCORES, *changes, *overrides]
             output = out / f"{setting.folder}-{seed}"
             measured = runner(load_job(Path(setting.job), keys, str(output)))["scores"]
             for column, (score, key) in comparison.columns.items():

@@ -38,6 +38,7 @@ def test_every_setting_is_a_job_that_asks_for_the_numbers_of_the_table(
         assert wanted <= set(job.score.settings)
     assert len(recorder.jobs) == len(comparison.settings)
     assert len({job.sha256() for job in recorder.jobs}) == len(recorder.jobs)
+    assert {(1, False)} == {(job.plan.count, job.verify.enabled) for job in recorder.jobs}
 
 
 def test_refinement_is_compared_on_one_training(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
-from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 
 from synthaug.detectors import torchvision_network
 from synthaug.detectors.rcnn_config import Config
@@ -99,3 +99,28 @@ def test_masks_of_a_class_are_taken_row_by_row() -> None:
         2,
         2,
     )
+
+
+def test_offsets_are_learned_of_the_own_class_and_shared_by_all_boxes() -> None:
+    """Against torchvision's own loss, where every object has a box loss."""
+    rng = torch.Generator().manual_seed(2)
+    classes = torch.tensor([0, 2, 1, 3, 0, 2])
+    deltas, logits = torch.randn(6, 16, generator=rng), torch.randn(6, 4, generator=rng)
+    offsets = torch.randn(6, 4, generator=rng)
+    with_box = classes > 0
+    found = torchvision_network._box_loss(deltas, classes, offsets, with_box)
+    _, expected = fastrcnn_loss(logits, deltas, [classes], [offsets])
+    torch.testing.assert_close(found, expected)
+    own = offsets.repeat(1, 4)
+    own[:, :4] += 9.0  # of the background, which nobody learns
+    assert torchvision_network._box_loss(own, classes, offsets, with_box) == 0
+
+
+@pytest.mark.parametrize("size", [(40, 100), (100, 40)])
+def test_regions_are_resized_as_boxes_are(size: tuple[int, int]) -> None:
+    transform = build_network(TINY.resolved(), 2).get_submodule("transform")
+    boxes = torch.tensor([[1.0, 2, 21, 32], [10, 5, 30, 39]])
+    target = {"boxes": boxes, "ignore": boxes.clone(), "labels": torch.tensor([1, 2])}
+    _, resized = transform.resize(torch.zeros(3, *size), target)
+    assert not torch.equal(resized["boxes"], boxes)
+    torch.testing.assert_close(resized["ignore"], resized["boxes"])

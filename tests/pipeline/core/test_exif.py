@@ -101,6 +101,8 @@ def test_of_a_jpeg_only_the_tag_is_changed() -> None:
     fixed, _ = images.upright(scene(data, (24, 40), "as_stored"))
     assert fixed.image.data is not None
     assert sum(a != b for a, b in zip(data, fixed.image.data, strict=True)) == 1
+    with Image.open(io.BytesIO(fixed.image.data)) as image:
+        assert dict(image.getexif()) == {exif.ORIENTATION: 1}, "whole, not unreadable"
 
 
 def test_an_image_that_no_viewer_turns_is_passed_on() -> None:

@@ -29,3 +29,10 @@ def test_seeds_are_the_same_in_every_process() -> None:
 @given(st.integers(1, 500), st.integers(0, 2**40))
 def test_a_permutation_visits_every_place_once(size: int, seed: int) -> None:
     assert sorted(permuted(i, size, seed) for i in range(size)) == list(range(size))
+
+
+def test_permutations_of_other_seeds_begin_and_go_on_elsewhere() -> None:
+    """The first image of every epoch would be the same one, else."""
+    starts = {permuted(0, 50, seed) for seed in range(40)}
+    strides = {(permuted(1, 50, seed) - permuted(0, 50, seed)) % 50 for seed in range(40)}
+    assert len(starts) > 15 and len(strides) > 8

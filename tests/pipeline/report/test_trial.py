@@ -96,3 +96,6 @@ def test_differences_of_confirmation_are_to_real_data_and_to_the_stack() -> None
     assert against_real["mean"] == pytest.approx(0.12, abs=0.01)
     assert against_stack["mean"] == pytest.approx(0.10, abs=0.01)
     assert set(differences_to_real(trial)) == {"rfs", "stack", "synthetic"}
+    fixed, usual = rows["fixed AP"][0], rows["AP"][0]
+    assert fixed is not None and usual is not None
+    assert fixed["mean"] == pytest.approx(0.9 * usual["mean"])
