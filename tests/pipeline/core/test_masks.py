@@ -267,3 +267,11 @@ def test_no_soft_mask_is_no_mask_and_one_outside_the_image_is_empty():
         np.ones((1, 4, 4), np.float32), np.array([[50, 50, 60, 60]], np.float32), (5, 7)
     )
     assert masks.area(counts) == 0
+
+
+def test_a_box_grows_to_all_pixels_that_it_touches() -> None:
+    boxes = np.array([[1.6, 0.7, 3.4, 2.2], [-2.0, 1.0, 2.0, 9.0]], np.float32)
+    codes, tight, areas = masks.fill_boxes(boxes, (4, 6))
+    assert tight.tolist() == [[1, 0, 4, 3], [0, 1, 2, 4]]
+    assert areas.tolist() == [9, 6]
+    assert masks.decode(codes[0], (4, 6))[0:3, 1:4].all()

@@ -10,7 +10,7 @@ import pytest
 
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Objects, Scene, SceneList
-from synthaug.pipeline.formats.merge import MergedDataset, unify_classes
+from synthaug.pipeline.formats.merge import MergedDataset, unify_classes, with_classes
 from synthaug.pipeline.formats.toy import dataset as toy
 from tests.hard_scenes import SIZE, boxed, masked, png
 
@@ -102,3 +102,13 @@ def test_the_fingerprint_follows_the_names_and_the_content() -> None:
     }
     assert len(marks) == 3
     assert MergedDataset(sets, unify_classes(sets)).fingerprint() in marks
+
+
+def test_classes_of_another_order_are_found_by_their_names() -> None:
+    wanted = (Category(1, "cow"), Category(2, "cat"), Category(3, "dog"))
+    other = table(Category(9, "dog"), Category(4, "cow"))
+    found = with_classes(other, wanted, "data.validation")
+    assert found.categories == wanted
+    assert found[0].objects.category.tolist() == [2, 0]
+    with pytest.raises(DatasetError, match=r"^data\.validation has the class 'cot'"):
+        with_classes(table(Category(1, "cot")), wanted, "data.validation")

@@ -159,3 +159,10 @@ def test_drawn_objects_keep_their_size_unless_the_job_zooms_and_turns_them() -> 
     heights = [high for high, _ in sides["zoomed"]]
     assert 8 <= min(heights) < 11 and 25 < max(heights) <= 32
     assert Bank.of(table, table, Config()).draw(1, np.random.default_rng(0)) is None
+
+
+@pytest.mark.parametrize("cut", [[0, 8, 6, 14], [8, 0, 14, 6], [14, 8, 20, 14], [8, 14, 14, 20]])
+def test_an_object_at_any_border_is_taken_for_cut_off(cut: list[float]) -> None:
+    there = scene([cut, [8, 8, 14, 14], [1, 1, 19, 19]], [0, 0, 0], False)
+    table = SceneList(CLASSES, [there])
+    assert Bank.of(table, table, HARD).inside.tolist() == [False, True, True]

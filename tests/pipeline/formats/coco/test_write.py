@@ -296,3 +296,16 @@ def test_an_id_that_is_not_the_number_of_the_image_is_kept_beside_it(tmp_path):
     coco.write(SceneList(CATEGORIES, scenes), Folder.at(tmp_path))
     images = json.loads((tmp_path / "instances.json").read_text())["images"]
     assert [image.get("scene_id") for image in images] == [None, "b"]
+
+
+def test_two_names_that_some_disks_take_for_one_become_two(tmp_path):
+    empty = Objects.build([], [])
+    scenes = []
+    for number, name in enumerate(("A.png", "a.jpg", "a.png")):
+        image = ImageRef(png((24, 40), number), None, "", name)
+        scenes.append(Scene(f"s{number}", 24, 40, image, empty))
+    coco.write(SceneList(CATEGORIES, scenes), Folder.at(tmp_path))
+    records = json.loads((tmp_path / "instances.json").read_text())["images"]
+    stems = {record["file_name"].rsplit(".", 1)[0].casefold() for record in records}
+    assert len(stems) == 3
+    assert records[0]["file_name"] == "A.png"
