@@ -68,7 +68,26 @@ def sg2im_forms() -> tuple[Call, Call]:
     )
 
 
-SYSTEMS: dict[str, Callable[[], tuple[Call, Call]]] = {"sg2im": sg2im_forms}
+def layout2im_forms() -> tuple[Call, Call]:
+    """The network and the production form of Layout2Im."""
+    from synthaug.generators.layout2im.config import Config
+    from synthaug.generators.layout2im.network import Layout2ImGenerator
+    from synthaug.generators.layout2im.rows import rows_of
+    from synthaug.generators.layout2im.sampler import Layout2ImSampler
+
+    torch.manual_seed(0)
+    network = Layout2ImGenerator(Config(), LABELS).eval()
+    settle(network)
+    sampler = Layout2ImSampler(network, SamplerOptions())
+    rows = rows_of(layouts_of(BATCH))
+    z = sampler.draw(SLOTS, range(BATCH))[rows.is_row]
+    return lambda: network(rows, z).images, lambda: sampler.network(rows, z).images
+
+
+SYSTEMS: dict[str, Callable[[], tuple[Call, Call]]] = {
+    "sg2im": sg2im_forms,
+    "layout2im": layout2im_forms,
+}
 
 
 def timed(call: Call) -> tuple[float, Tensor]:

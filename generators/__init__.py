@@ -54,6 +54,7 @@ GENERATORS = {
     "lostgan": "synthaug.generators.lostgan",
     "boxes": "synthaug.generators.boxes",
     "sg2im": "synthaug.generators.sg2im",
+    "layout2im": "synthaug.generators.layout2im",
     "spade": "synthaug.generators.spade",
     "panoptic": "synthaug.generators.panoptic",
     "copy_paste": "synthaug.generators.copy_paste",

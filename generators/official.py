@@ -35,6 +35,7 @@ State = dict[str, Tensor]
 OFFICIAL = {
     "lostgan": "synthaug.generators.lostgan.official",
     "sg2im": "synthaug.generators.sg2im.official",
+    "layout2im": "synthaug.generators.layout2im.official",
     "spade": "synthaug.generators.spade.official",
 }
 

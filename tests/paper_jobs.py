@@ -15,11 +15,13 @@ FORMATS = {  # of the papers' jobs
     "coco_stuff_weighted": "coco_stuff",
     "coco_stuff_v1": "coco_stuff",
     "coco_stuff_sg2im": "coco_stuff",
+    "coco_stuff_layout2im": "coco_stuff",
     "coco_stuff_maps": "coco_stuff_maps",
     "coco_panoptic": "coco_panoptic",
     "cityscapes": "cityscapes",
     "visual_genome": "visual_genome",
     "visual_genome_sg2im": "visual_genome",
+    "visual_genome_layout2im": "visual_genome",
 }
 THREE_THINGS = (
     Thing((1, 1, 12, 14)),

@@ -11,7 +11,6 @@ object, S side of a feature map, R image side.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +22,7 @@ from synthaug.generators.nn.layers import (
     SNConv2d,
     SNEmbedding,
     SNLinear,
+    default_init,
     orthogonal_init,
     roi_features,
 )
@@ -170,7 +170,7 @@ class Discriminator(nn.Module):
         if orthogonal:
             orthogonal_init(self)
         else:
-            _default_init(self)
+            default_init(self)
 
     def forward(self, images: Tensor, layouts: Layouts) -> tuple[Tensor, Tensor]:
         """Map images [B, 3, R, R] to image scores [B] and object scores [n].
@@ -222,18 +222,3 @@ class Discriminator(nn.Module):
         features[~small] = of_large.to(features.dtype)
         result: Tensor = last(features)
         return result
-
-
-def _default_init(module: nn.Module) -> None:
-    """Initialise as the published code's framework does.
-
-    Uniform in 1 / sqrt(fan-in), normal for the embedding.
-    """
-    for layer in module.modules():
-        if isinstance(layer, (SNConv2d, SNLinear)):
-            inputs = layer.weight_orig[0].numel()
-            bound = 1 / math.sqrt(inputs)
-            nn.init.uniform_(layer.weight_orig, -bound, bound)
-            nn.init.uniform_(layer.bias, -bound, bound)
-        elif isinstance(layer, SNEmbedding):
-            nn.init.normal_(layer.weight_orig)

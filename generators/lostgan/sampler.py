@@ -18,6 +18,7 @@ from synthaug.generators.base import Layouts, SamplerOptions, Samples
 from synthaug.generators.lostgan.config import Config
 from synthaug.generators.lostgan.fast import FastGenerator
 from synthaug.generators.lostgan.network import LostGanGenerator, with_background
+from synthaug.generators.nn.latents import truncated_normal
 from synthaug.generators.nn.layers import resize
 from synthaug.generators.nn.precision import uses_bfloat16
 
@@ -112,21 +113,8 @@ def draw_latents(config: Config, slots: int, seed: int, truncation: float) -> tu
     A slot draws the same whatever slots come after it.
     """
     rng = torch.Generator().manual_seed(seed)
-    z_image = _draw(config.z_image, truncation, rng)
+    z_image = truncated_normal(config.z_image, truncation, rng)
     z_objects = []
     for _ in range(slots):
-        z_objects.append(_draw(config.z_object, truncation, rng))
+        z_objects.append(truncated_normal(config.z_object, truncation, rng))
     return z_image, torch.stack(z_objects)
-
-
-def _draw(width: int, truncation: float, rng: torch.Generator) -> Tensor:
-    """Return a latent code [width] from the truncated normal distribution."""
-    z = torch.randn(width, generator=rng)
-    if not truncation:
-        return z
-    outside = z.abs() > truncation
-    while outside.any():
-        count = int(outside.sum())
-        z[outside] = torch.randn(count, generator=rng)
-        outside = z.abs() > truncation
-    return z

@@ -23,6 +23,19 @@ def from_imagenet(images: Tensor) -> Tensor:
     return unit * 2 - 1
 
 
+def imagenet_pixels(images: Tensor, stretch: bool) -> Tensor:
+    """Return images [B, 3, H, W] that were normalized so as uint8.
+
+    `stretch`: each to the whole range of grey levels.
+    """
+    unit = (from_imagenet(images.float()) + 1) / 2
+    if stretch:
+        low = unit.amin((1, 2, 3), keepdim=True)
+        high = unit.amax((1, 2, 3), keepdim=True)
+        unit = (unit - low) / (high - low).clamp_min(1e-6)
+    return (unit * 255).round().clamp(0, 255).to(torch.uint8)
+
+
 def _per_channel(images: Tensor) -> tuple[Tensor, Tensor]:
     mean = torch.tensor(MEAN, dtype=images.dtype, device=images.device)
     std = torch.tensor(STD, dtype=images.dtype, device=images.device)

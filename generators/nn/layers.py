@@ -6,6 +6,7 @@ lattice, m side of a mask.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -90,9 +91,13 @@ class SNConv2d(SpectralNormed):
 class SNLinear(SpectralNormed):
     """Linear layer, spectrally normalized."""
 
-    def __init__(self, in_features: int, out_features: int, eps: float = 1e-12) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, eps: float = 1e-12, bias: bool = True
+    ) -> None:
         super().__init__((out_features, in_features), eps)
-        self.bias = nn.Parameter(torch.zeros(out_features))
+        self.bias: nn.Parameter | None = None
+        if bias:
+            self.bias = nn.Parameter(torch.zeros(out_features))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
@@ -298,3 +303,19 @@ def orthogonal_init(module: nn.Module) -> None:
             nn.init.zeros_(parameter)
         elif parameter.ndim > 1:
             nn.init.orthogonal_(parameter)
+
+
+def default_init(module: nn.Module) -> None:
+    """Initialise as the published code's framework does.
+
+    Uniform in 1 / sqrt(fan-in), normal for embeddings.
+    """
+    for layer in module.modules():
+        if isinstance(layer, (SNConv2d, SNLinear)):
+            inputs = layer.weight_orig[0].numel()
+            bound = 1 / math.sqrt(inputs)
+            nn.init.uniform_(layer.weight_orig, -bound, bound)
+            if layer.bias is not None:
+                nn.init.uniform_(layer.bias, -bound, bound)
+        elif isinstance(layer, SNEmbedding):
+            nn.init.normal_(layer.weight_orig)

@@ -44,12 +44,11 @@ class FastLevel(nn.Module):
         second, second_bias = folded.layer(f"{name}.3", f"{name}.4")
         channels = len(bias)
         taps = first.flatten(2)  # [C, all inputs, 9]
-        of_vectors = taps[:, :vector].permute(1, 2, 0)  # [D, 9, C]
-        of_noise = taps[:, vector : vector + noise].permute(1, 2, 0)  # [N, 9, C]
+        of_vectors = taps[:, :vector].permute(1, 0, 2)  # [D, C, 9]
+        of_noise = taps[:, vector : vector + noise].permute(0, 2, 1)  # [C, 9, N]
         self.register_buffer("bias", bias, persistent=False)
         self.register_buffer("of_vectors", of_vectors.flatten(1).contiguous(), persistent=False)
-        flat_noise = of_noise.reshape(9 * noise, channels).contiguous()
-        self.register_buffer("of_noise", flat_noise, persistent=False)
+        self.register_buffer("of_noise", of_noise.flatten(0, 1).contiguous(), persistent=False)
         self.doubling: DoublingConv | None = None
         if number:  # the coarsest level has none before it
             coarser = first[:, vector + noise :]
@@ -61,18 +60,27 @@ class FastLevel(nn.Module):
 
     def forward(self, planes: Tensor, vectors: Tensor, coarser: Tensor | None) -> Tensor:
         """Planes [B, P, S, S], vectors [B, K, D], coarser level -> [B, S, S, C]."""
-        batch, side = len(planes), self.side
-        of_objects = (vectors @ self.of_vectors).view(batch, -1, self.channels)  # [B, 9 K, C]
-        of_noise = self.of_noise.expand(batch, -1, -1)
-        kernels = torch.cat([of_objects, of_noise], 1)  # [B, 9 P, C]
-        windows = F.unfold(planes, 3, padding=1).transpose(1, 2)  # [B, S S, 9 P]
+        kernels = self._kernels(vectors)
+        planes = planes.contiguous(memory_format=torch.channels_last)
         if self.doubling is None:
-            out = torch.bmm(windows, kernels).add_(self.bias)
+            shape = (len(planes), self.side, self.side, self.channels)
+            out = self.bias.expand(shape).contiguous()
         else:
-            enlarged = self.doubling(coarser).view(batch, side * side, -1)
-            out = torch.baddbmm(enlarged, windows, kernels)
-        out = F.leaky_relu_(out, SLOPE).view(batch, side, side, -1)
+            out = self.doubling(coarser)
+        for i, kernel in enumerate(kernels):  # one convolution per image: its kernels are its own
+            of_layout = F.conv2d(planes[i : i + 1], kernel, padding=1)
+            out[i].add_(of_layout[0].permute(1, 2, 0))
+        out = F.leaky_relu_(out, SLOPE)
         return F.leaky_relu_(self.second(out), SLOPE)
+
+    def _kernels(self, vectors: Tensor) -> Tensor:
+        """Return kernels [B, C, P, 3, 3], channels last, of vectors [B, K, D]."""
+        batch = len(vectors)
+        of_objects = (vectors @ self.of_vectors).transpose(1, 2)  # [B, 9 C, K]
+        of_noise = self.of_noise.expand(batch, -1, -1)
+        both = torch.cat([of_objects, of_noise], 2)
+        by_tap = both.view(batch, self.channels, 3, 3, -1)
+        return by_tap.permute(0, 1, 4, 2, 3)
 
 
 class FastMaskNet(nn.Module):

@@ -13,7 +13,6 @@ side of a canvas, C channels.
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from synthaug.generators.nn.crops import sum_masks
 from synthaug.generators.nn.layers import BatchNorm2d, place_masks, upsample2
+from synthaug.generators.nn.mask_net import mask_net
 from synthaug.generators.sg2im.config import WIDTHS, Config
 from synthaug.generators.sg2im.graphs import SceneGraphs
 
@@ -78,15 +78,6 @@ class GraphConvs(nn.Module):
         for layer in self.gconvs:
             objects, relations = layer(objects, relations, triples)
         return objects, relations
-
-
-def mask_net(width: int, side: int) -> nn.Sequential:
-    """Return the network from vectors [n, D, 1, 1] to logits of masks [n, 1, M, M]."""
-    layers: list[nn.Module] = []
-    for _ in range(int(math.log2(side))):
-        conv = nn.Conv2d(width, width, 3, padding=1)
-        layers += [nn.Upsample(scale_factor=2), BatchNorm2d(width), conv, nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
 
 
 class RefinementModule(nn.Module):

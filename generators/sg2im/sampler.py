@@ -14,7 +14,7 @@ from torch import Tensor
 
 from synthaug.generators.base import Layouts, SamplerOptions, Samples
 from synthaug.generators.nn.crops import as_slots
-from synthaug.generators.nn.imagenet import from_imagenet
+from synthaug.generators.nn.imagenet import imagenet_pixels
 from synthaug.generators.nn.precision import uses_bfloat16
 from synthaug.generators.sg2im.fast import FastGenerator
 from synthaug.generators.sg2im.graphs import SceneGraphs, scene_graphs
@@ -65,17 +65,8 @@ class Sg2ImSampler:
         if not config.given_boxes:
             in_image = painted.boxes.float().clamp(0, 1)
             predicted = as_slots(in_image, graphs.is_row)[:, :-1].cpu().numpy()
-        images = self._pixels(painted.images.float())
+        images = imagenet_pixels(painted.images, config.stretch)
         channels_last = images.permute(0, 2, 3, 1).cpu().numpy()
         return Samples(
             np.ascontiguousarray(channels_last), placed.clamp(0, 1).cpu().numpy(), predicted
         )
-
-    def _pixels(self, images: Tensor) -> Tensor:
-        """Return images [B, 3, S, S] as uint8."""
-        unit = (from_imagenet(images) + 1) / 2
-        if self.config.stretch:
-            low = unit.amin((1, 2, 3), keepdim=True)
-            high = unit.amax((1, 2, 3), keepdim=True)
-            unit = (unit - low) / (high - low).clamp_min(1e-6)
-        return (unit * 255).round().clamp(0, 255).to(torch.uint8)

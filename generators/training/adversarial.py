@@ -16,7 +16,8 @@ of G is what memory costs.
 
 Where G learns first (`generator_first`, as in SPADE), D learns on fakes that the updated G makes
 anew, with latents of their own, and every network sees the batch twice a step, parts or no parts;
-or on those that G learned from, made before its update (`same_fakes`, as in sg2im).
+or on those that G learned from, made before its update (`same_fakes`, as in sg2im). Where D learns
+first, G may make other fakes for its own phase, too (`same_fakes=False`, as in Layout2Im).
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Config:
 class Fakes:
     """Images of G, with graph."""
 
-    images: Tensor  # [B, 3, H, W] in [-1, 1]
+    images: Tensor  # [B, 3, H, W], of the kind that the objective's D sees
     losses: Mapping[str, Loss] = field(default_factory=dict)  # terms of G's loss known without D
 
 
@@ -156,14 +157,15 @@ class AdversarialTraining(Generic[AnyBatch]):
         steps: int,
         seed: int,
         generator_first: bool = False,
-        same_fakes: bool = False,
+        same_fakes: bool | None = None,
     ) -> None:
         self.objective = objective
         self.config = config
         self.steps = steps
         self.seed = seed
         self.generator_first = generator_first
-        self.same_fakes = same_fakes
+        # whether both learn from the same fakes: by default where D learns first
+        self.same_fakes = not generator_first if same_fakes is None else same_fakes
         g, d = objective.networks["G"], objective.networks["D"]
         device = next(g.parameters()).device
         self.bf16 = uses_bfloat16(config.precision, device)
@@ -227,21 +229,24 @@ class AdversarialTraining(Generic[AnyBatch]):
     def _discriminator_first(
         self, index: int, parts: list[_Part[AnyBatch]], losses: dict[str, Tensor]
     ) -> None:
-        """Update D on real images and fakes, then G on the same fakes.
+        """Update D on real images and fakes, then G on the same fakes or new ones.
 
         G learns against the updated D.
         """
         g, d = self.learners["G"], self.learners["D"]
         # of a single part the fakes are made once, with their graph; of several they are made
         # again, from the same buffers
-        single = len(parts) == 1
+        single = len(parts) == 1 and self.same_fakes
         g_buffers = [] if single else _buffers(g)
+        # new fakes go on where the latents of D's phase ended
+        streams = [part.latents() for part in parts]
 
         # D's phase
         self.optimizers["D"].zero_grad(set_to_none=True)
-        for part in _from_one_start(parts, g, d):
+        starts = _from_one_start(parts, g, d)
+        for part, rng in zip(starts, streams, strict=True):
             with torch.set_grad_enabled(single):
-                fakes = self._generate(part, part.latents())
+                fakes = self._generate(part, rng)
             self._add_discriminator_gradients(part, fakes.images.detach(), losses)
         self._update("D", index)
 
@@ -249,11 +254,14 @@ class AdversarialTraining(Generic[AnyBatch]):
         # of the backward
         d.requires_grad_(False)
         self.optimizers["G"].zero_grad(set_to_none=True)
-        if not single:
-            _restore(g, g_buffers)
-        for part in _from_one_start(parts, g, d):
+        if self.same_fakes:
+            streams = [part.latents() for part in parts]
             if not single:
-                fakes = self._generate(part, part.latents())
+                _restore(g, g_buffers)
+        starts = _from_one_start(parts, g, d)
+        for part, rng in zip(starts, streams, strict=True):
+            if not single:
+                fakes = self._generate(part, rng)
             self._add_generator_gradients(part, fakes, losses)
         self._update("G", index)
         d.requires_grad_(True)

@@ -48,6 +48,7 @@ SMALL: dict[
         "mask_hidden": 8,
     },
     "sg2im": {"width": 4, "width_d": 4, "embedding": 16, "hidden": 16, "noise": 4},
+    "layout2im": {"width": 16, "width_d": 4, "embedding": 16, "z_object": 16},
     "spade": {"resolution": 64, "width": 2, "width_d": 2, "vae": True, "z": 4},
     "panoptic": {"resolution": 64, "width": 2, "width_d": 2},
     "fill": {"resolutions": (16, 32), "width": 8, "embedding": 16, "heads": 2, "euler_steps": 3},

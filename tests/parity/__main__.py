@@ -20,6 +20,7 @@ SYSTEMS = (
     "tests.parity.lostgan",
     "tests.parity.panoptic",
     "tests.parity.sg2im",
+    "tests.parity.layout2im",
     "tests.parity.spade",
 )
 

@@ -18,8 +18,11 @@ from tests.parity.weights import read_keys, rebuild
 
 FAULTS = (ValueError, RuntimeError, LookupError, FileNotFoundError, AssertionError)
 SAMPLES = 64
-# rounding gathers on the way back through the networks: relative to each parameter's norm
+# rounding gathers on the way back through the networks: relative to each parameter's norm, which a
+# sample of it may miss by more
+GRADIENT = 1e-3
 GRADIENT_FACTOR = 10
+SAMPLE_FACTOR = 3
 ZERO = 1e-5  # of the network's largest norm: gradients below it are rounding
 TURNED = 0.001  # share of a tensor's entries that Adam may move the other way, net
 KNOWN = {"system", "what", "rule", "torch_version", "parameters"}
@@ -174,8 +177,10 @@ def traced(network: nn.Module, fixture: Fixture) -> Trace:
     return Trace(network, [str(name) for name in fixture.arrays["trace_names"]])
 
 
-def trace_rows(fixture: Fixture, trace: Trace, tolerance: float) -> Iterator[Row]:
-    """Compare the trace of a forward."""
+def trace_rows(
+    fixture: Fixture, trace: Trace, tolerance: float, skipped: str = "\n"
+) -> Iterator[Row]:
+    """Compare the trace of a forward, but for modules whose name holds `skipped`."""
     parts: dict[str, list[tuple[str, Array, Array]]] = {"trace_stats": [], "trace_samples": []}
     absent = []
     counts: dict[str, int] = {}
@@ -183,7 +188,7 @@ def trace_rows(fixture: Fixture, trace: Trace, tolerance: float) -> Iterator[Row
         turn = counts.get(name, 0)
         counts[name] = turn + 1
         entries = trace.seen.get(name, [])
-        if turn >= len(entries):
+        if turn >= len(entries) or skipped in name:
             absent.append(name)
             continue
         for kind, made in zip(parts, entries[turn], strict=True):
@@ -240,9 +245,10 @@ def step_rows(fixture: Fixture, of: StepOf, tolerance: float) -> Iterator[Row]:
         norm_parts.append((key, np.array(1.0), np.array(float(ours.norm()) / float(norm))))
         count = min(few.size, gradient.numel())  # fewer are padded with zeros
         sample_parts.append((key, few[:count] / norm, sample(gradient, count) / norm))
-    allowed = GRADIENT_FACTOR * tolerance
+    allowed = max(GRADIENT, GRADIENT_FACTOR * tolerance)
     yield compare_each(fixture.name, f"{of.name}_grad_norm", norm_parts, allowed)
-    yield compare_each(fixture.name, f"{of.name}_grad_samples", sample_parts, allowed)
+    of_samples = SAMPLE_FACTOR * allowed
+    yield compare_each(fixture.name, f"{of.name}_grad_samples", sample_parts, of_samples)
     yield from _after_rows(fixture, of, moved, zero, tolerance)
 
 

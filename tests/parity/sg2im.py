@@ -21,6 +21,7 @@ from synthaug.generators.sg2im.discriminator import (
     ImageDiscriminator,
     ObjectDiscriminator,
 )
+from synthaug.generators.sg2im.fast import FastGenerator
 from synthaug.generators.sg2im.graphs import SceneGraphs
 from synthaug.generators.sg2im.network import Painted, Sg2ImGenerator
 from synthaug.generators.sg2im.objective import Loop, Sg2ImObjective, Sg2ImTraining
@@ -34,6 +35,7 @@ from tests.parity.baselines import (
     run_fixtures,
     sample,
     step_rows,
+    strided,
     trace_rows,
     traced,
 )
@@ -133,6 +135,11 @@ def generator_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
                 made["masks_pred"] = torch.sigmoid(painted.mask_logits)
             yield from trace_rows(fixture, trace, tolerance)
         yield from recorded_rows(fixture, made, tolerance)
+        with torch.inference_mode():
+            fast = FastGenerator(network)(graphs, noise, boxes, masks).images
+        recorded = fixture.arrays[f"out_{mode}"]
+        name = f"out_{mode} in production"
+        yield compare(fixture.name, name, recorded, strided(fast, recorded), tolerance)
     yield from rest(fixture, done)
 
 

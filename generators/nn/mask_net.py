@@ -1,0 +1,18 @@
+"""The network from an object's vector to its mask."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from synthaug.generators.nn.layers import BatchNorm2d
+
+
+def mask_net(width: int, side: int) -> nn.Sequential:
+    """Return the network from vectors [n, D, 1, 1] to logits of masks [n, 1, M, M]."""
+    layers: list[nn.Module] = []
+    for _ in range(int(math.log2(side))):
+        conv = nn.Conv2d(width, width, 3, padding=1)
+        layers += [nn.Upsample(scale_factor=2), BatchNorm2d(width), conv, nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
