@@ -192,6 +192,16 @@ def test_no_line_tells_of_classes_that_gain_less_than_can_be_printed() -> None:
     assert group_lines({"synthetic": comparison}, ["synthetic"]) == []
 
 
+def test_a_group_gains_only_after_the_correction_for_all_groups() -> None:
+    """Three groups at p = 0.03 are 0.09 after Holm; of p = 0.01 it is 0.03."""
+    unsure = {"mean": 0.1, "low": 0.01, "high": 0.19, "p": 0.03}
+    groups = {"frequent": unsure, "common": unsure, "rare": unsure}
+    assert group_lines({"synthetic": {"groups": groups}}, ["synthetic"]) == []
+    groups = {**groups, "rare": {**unsure, "p": 0.01}}
+    (line,) = group_lines({"synthetic": {"groups": groups}}, ["synthetic"])
+    assert "rare classes gain" in line and "common" not in line
+
+
 def test_a_placebo_that_hurts_is_no_line_about_classes() -> None:
     trial = concluded({"real": 0.0, "placebo": -0.1})
     assert not any(line.startswith("placebo against") for line in trial["says"])
