@@ -74,3 +74,9 @@ def test_distances_of_near_points_far_from_the_origin() -> None:
     x = (rows(5) + np.float32(1000)).astype(np.float32)
     direct = ((x[:, None].astype(np.float64) - x[None]) ** 2).sum(-1)
     assert squared_distances(x, x) == pytest.approx(direct, abs=1e-8)
+
+
+def test_spaced_rows_reach_from_the_first_to_the_end() -> None:
+    assert spaced(10, 5).tolist() == [0, 2, 4, 6, 8]
+    assert spaced(7, 3).tolist() == [0, 2, 4]
+    assert spaced(3, 0).tolist() == [0, 1, 2]
