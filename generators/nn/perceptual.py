@@ -8,7 +8,7 @@ the Python index, and the same five layers weigh the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -29,24 +29,27 @@ VGG16 = "vgg16"  # instead of a file: VGG-16's convolutions in the package
 ADVICE = "give torchvision's ImageNet weights of vgg19, as .pth or .safetensors"
 
 
-class PerceptualLoss(nn.Module):
-    """Weighted sum of mean absolute differences of features of a VGG.
+class VggFeatures(nn.Module):
+    """Features of a VGG after some layers, frozen.
 
-    Frozen. `weights` is a file of VGG-19's, or VGG16. Raises ValueError, one line that names the
-    file, when it is absent, damaged or another network's.
+    `weights` is a file of VGG-19's, or VGG16; the layers are places in torchvision's `features` of
+    the one and of the other. Raises ValueError, one line that names the file, when it is absent,
+    damaged or another network's.
     """
 
-    def __init__(self, weights: Path | str) -> None:
+    def __init__(
+        self, weights: Path | str, vgg19_layers: Sequence[int], vgg16_layers: Sequence[int]
+    ) -> None:
         super().__init__()
-        layers, build = VGG19_LAYERS, vgg19
+        layers, build = vgg19_layers, vgg19
         if str(weights) == VGG16:
-            layers, build = VGG16_LAYERS, vgg16
+            layers, build = vgg16_layers, vgg16
             path = _packaged()
             tensors = read_package_features(path, VGG16)
         else:
             path = Path(weights)
             tensors = _read(path)
-        self.layers = layers
+        self.layers = tuple(layers)
         # no memory and no random numbers for weights that are replaced at once
         with torch.device("meta"):
             network = build(weights=None, init_weights=False)
@@ -59,25 +62,8 @@ class PerceptualLoss(nn.Module):
         with path.open("rb") as file:
             self.digest = hashlib.file_digest(file, "sha256").hexdigest()
 
-    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
-        """Return the distance, scalar float32; no gradient flows to `real`.
-
-        Both are [B, 3, H, W] in [-1, 1], of 16 pixels or more a side. They go in as they are,
-        without ImageNet's mean and deviation, as in the published code.
-        """
-        with torch.no_grad():
-            real_features = self._layer_outputs(real)
-        fake_features = self._layer_outputs(fake)
-        terms = []
-        stages = zip(fake_features, real_features, WEIGHTS, strict=True)
-        for ours, theirs, weight in stages:
-            # the means are float32 also where autocast makes the features bfloat16
-            distance = F.l1_loss(ours.float(), theirs.float())
-            terms.append(weight * distance)
-        return torch.stack(terms).sum()
-
-    def _layer_outputs(self, x: Tensor) -> list[Tensor]:
-        """Return the features after each layer that counts, [B, C, S, S].
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """Return the features of [B, 3, H, W] after each layer that counts, [B, C, h, w].
 
         The in-place ReLUs overwrite the outputs of convolutions, never one of these.
         """
@@ -87,6 +73,30 @@ class PerceptualLoss(nn.Module):
             if index in self.layers:
                 outputs.append(x)
         return outputs
+
+
+class PerceptualLoss(VggFeatures):
+    """Weighted sum of mean absolute differences of features of a VGG."""
+
+    def __init__(self, weights: Path | str) -> None:
+        super().__init__(weights, VGG19_LAYERS, VGG16_LAYERS)
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Return the distance, scalar float32; no gradient flows to `real`.
+
+        Both are [B, 3, H, W] in [-1, 1], of 16 pixels or more a side. They go in as they are,
+        without ImageNet's mean and deviation, as in the published code.
+        """
+        with torch.no_grad():
+            real_features = self.outputs(real)
+        fake_features = self.outputs(fake)
+        terms = []
+        stages = zip(fake_features, real_features, WEIGHTS, strict=True)
+        for ours, theirs, weight in stages:
+            # the means are float32 also where autocast makes the features bfloat16
+            distance = F.l1_loss(ours.float(), theirs.float())
+            terms.append(weight * distance)
+        return torch.stack(terms).sum()
 
 
 def _packaged() -> Path:
@@ -119,6 +129,21 @@ def perceptual_loss(weights: str, factor: float) -> PerceptualLoss | None:
         return None
     try:
         return PerceptualLoss(weights)
+    except ValueError as err:
+        raise ValueError(f"perceptual_weights: {err}") from err
+
+
+def named_features(
+    weights: str, vgg19_layers: Sequence[int], vgg16_layers: Sequence[int]
+) -> VggFeatures | None:
+    """Return the features of a Config's `perceptual_weights`, None where it is empty.
+
+    Raises ValueError naming key and file.
+    """
+    if not weights:
+        return None
+    try:
+        return VggFeatures(weights, vgg19_layers, vgg16_layers)
     except ValueError as err:
         raise ValueError(f"perceptual_weights: {err}") from err
 

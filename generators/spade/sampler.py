@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from synthaug.generators.base import Maps, SamplerOptions, Samples
@@ -42,30 +43,47 @@ class SpadeSampler:
         Raises ValueError when the maps have another size, another number of classes, or pixels of
         no class where the network knows none.
         """
-        maps = conditions
-        assert len(seeds) == len(maps)
-        if maps.labels.shape[1:] != self.size:
-            height, width = maps.labels.shape[1:]
-            size = f"{self.size[0]} x {self.size[1]}"
-            raise ValueError(
-                f"maps: {height} x {width} pixels, the generator paints {size}; resize them to it"
-            )
-        if maps.classes != self.num_classes:
-            raise ValueError(
-                f"maps: {maps.classes} classes, the generator has {self.num_classes}; "
-                "use maps of its data set"
-            )
-        on_device = maps.to(self.device)
-        network_maps = semantics(on_device, self.config.dont_care, self.config.edges)
+        assert len(seeds) == len(conditions)
+        on_device = conditions.to(self.device)
+        network_maps = checked_semantics(
+            on_device, self.size, self.num_classes, self.config.dont_care, self.config.edges
+        )
         z = None
         if self.config.vae:
             codes = [draw_latent(self.config.z, seed) for seed in seeds]
             z = torch.stack(codes).to(self.device)
         images = self.network(network_maps, z)
-        values = ((images + 1) * 127.5).round()
-        pixels = values.clamp(0, 255).to(torch.uint8)
-        channels_last = pixels.permute(0, 2, 3, 1).cpu().numpy()
-        return Samples(np.ascontiguousarray(channels_last))
+        return Samples(to_pixels(images))
+
+
+def checked_semantics(
+    maps: Maps, size: tuple[int, int], num_classes: int, dont_care: bool, edges: bool
+) -> Semantics:
+    """Return what a network for maps of a size (H, W) and so many classes sees.
+
+    Raises ValueError when they have another size, another number of classes, or pixels of no class
+    where the network knows none.
+    """
+    if maps.labels.shape[1:] != size:
+        height, width = maps.labels.shape[1:]
+        wanted = f"{size[0]} x {size[1]}"
+        raise ValueError(
+            f"maps: {height} x {width} pixels, the generator paints {wanted}; resize them to it"
+        )
+    if maps.classes != num_classes:
+        raise ValueError(
+            f"maps: {maps.classes} classes, the generator has {num_classes}; "
+            "use maps of its data set"
+        )
+    return semantics(maps, dont_care, edges)
+
+
+def to_pixels(images: Tensor) -> NDArray[np.uint8]:
+    """Return images [B, 3, H, W] in [-1, 1] as pixels [B, H, W, 3]."""
+    values = ((images + 1) * 127.5).round()
+    pixels = values.clamp(0, 255).to(torch.uint8)
+    channels_last = pixels.permute(0, 2, 3, 1).cpu().numpy()
+    return np.ascontiguousarray(channels_last)
 
 
 def draw_latent(length: int, seed: int) -> Tensor:

@@ -28,13 +28,13 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from synthaug.generators.base import AnyBatch, AnyBatch_contra
 from synthaug.generators.nn.parallel import rank_and_world
 from synthaug.generators.nn.precision import PRECISIONS, uses_bfloat16
 from synthaug.generators.training.losses import Loss
+from synthaug.generators.training.updates import average_gradients, move_average, rate_factor
 from synthaug.ranges import at_least, from_0_to_below_1
 
 
@@ -208,7 +208,7 @@ class AdversarialTraining(Generic[AnyBatch]):
             else:
                 self._discriminator_first(index, parts, losses)
         if self.config.ema:
-            self._average(self.modules["G"], index)
+            move_average(self.modules["G_ema"], self.modules["G"], self.config.ema, index)
         return losses
 
     def _cut(self, index: int, batch: AnyBatch) -> list[_Part[AnyBatch]]:
@@ -330,38 +330,12 @@ class AdversarialTraining(Generic[AnyBatch]):
 
     def _update(self, name: str, index: int) -> None:
         """Move the weights of a learner by its gradients, averaged over all workers."""
-        _average_gradients(self.learners[name])
+        average_gradients(self.learners[name])
         optimizer = self.optimizers[name]
+        factor = rate_factor(index, self.steps, self.config.decay_from)
         for group in optimizer.param_groups:
-            group["lr"] = self.rates[name] * self._decay(index)
+            group["lr"] = self.rates[name] * factor
         optimizer.step()
-
-    def _decay(self, index: int) -> float:
-        """Return the factor of the learning rates at a step.
-
-        1 up to `decay_from`, then falling linearly to 0.
-        """
-        start = self.config.decay_from * self.steps
-        left = self.steps - index
-        falling = max(1.0, self.steps - start)
-        return min(1.0, left / falling)
-
-    @torch.no_grad()
-    def _average(self, live: nn.Module, index: int) -> None:
-        """Move the averaged generator towards the live one.
-
-        A short memory at first, so that it forgets the start.
-        """
-        decay = min(self.config.ema, (1 + index) / (10 + index))
-        averaged = self.modules["G_ema"].state_dict()
-        averages, values = [], []
-        for name, value in live.state_dict().items():
-            if value.is_floating_point() and not name.endswith(("weight_u", "weight_v")):
-                averages.append(averaged[name])
-                values.append(value)
-            else:  # counters and power iterations are states, not averages
-                averaged[name].copy_(value)
-        torch._foreach_lerp_(averages, values, 1 - decay)
 
 
 def _add_gradients(
@@ -410,18 +384,3 @@ def _buffers(network: nn.Module) -> list[Tensor]:
 def _restore(network: nn.Module, values: Iterable[Tensor]) -> None:
     for buffer, value in zip(network.buffers(), values, strict=True):
         buffer.copy_(value)
-
-
-def _average_gradients(module: nn.Module) -> None:
-    """Average gradients over all training workers; nothing to do when there is one."""
-    _, world = rank_and_world()
-    if world == 1:
-        return
-    gradients = [p.grad for p in module.parameters() if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= world
-    sizes = [gradient.numel() for gradient in gradients]
-    parts = torch.split(flat, sizes)
-    for gradient, averaged in zip(gradients, parts, strict=True):
-        gradient.copy_(averaged.view_as(gradient))

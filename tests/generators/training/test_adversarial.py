@@ -31,7 +31,7 @@ ROOT = paths.ROOT
 WORKER = """
 import sys, torch, torch.distributed as dist
 from synthaug.generators.nn.layers import BatchNorm2d
-from synthaug.generators.training.adversarial import _average_gradients
+from synthaug.generators.training.updates import average_gradients
 torch.set_num_threads(1)
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -41,7 +41,7 @@ x = data["x"][rank::2].clone().requires_grad_()
 out = norm(x)
 loss = (out * data["w"][rank::2]).mean()
 loss.backward()
-_average_gradients(norm)
+average_gradients(norm)
 found = {"out": out.detach(), "grad": x.grad / 2}
 found |= {"weight": norm.weight.grad, "var": norm.running_var}
 torch.save(found, f"{folder}/{rank}.pt")
