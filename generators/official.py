@@ -2,8 +2,9 @@
 
 Find out whose weights a file holds, check them key by key, and write them as ours.
 
-Nothing in a file is executed: torch files are read with `weights_only=True`, safetensors files hold
-numbers only. Every system whose published files can be read has a module in OFFICIAL with
+Nothing in a file is executed: torch files are read with `weights_only=True`, safetensors files and
+TensorFlow's checkpoints hold numbers only. Every system whose published files can be read has a
+module in OFFICIAL with
 `recognise(state, background) -> Found | None`.
 """
 
@@ -17,7 +18,7 @@ import pickle
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from synthaug.generators import checkpoint
+from synthaug.published import tensor_bundle
 from synthaug.published.files import UNREADABLE
 
 State = dict[str, Tensor]
@@ -37,6 +39,9 @@ OFFICIAL = {
     "sg2im": "synthaug.generators.sg2im.official",
     "layout2im": "synthaug.generators.layout2im.official",
     "spade": "synthaug.generators.spade.official",
+    "pix2pix": "synthaug.generators.pix2pix.official",
+    "pix2pix_maps": "synthaug.generators.pix2pix.official_maps",
+    "crn": "synthaug.generators.crn.official",
 }
 
 HOLDERS = ("state_dict", "model", "model_state")  # where training scripts put the state dict
@@ -61,6 +66,8 @@ class Found:
     network: nn.Module  # without numbers, on the meta device
     unused: re.Pattern[str] | None = None  # keys that published files hold and no network reads
     hint: str = ""  # what the shapes cannot tell and the user may have to
+    # brings published names and shapes to those of the network; None where they are the same
+    convert: Callable[[State], State] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,8 @@ def read(path: Path, background: bool = False) -> Imported:
         state, notes = _with_our_names(tensors)
         system, found = _recognised(state, background)
         state, passed_over = _without_unused(state, found.unused)
+        if found.convert is not None:
+            state = found.convert(state)
         fitting, converted = _fitted(state, found.network.state_dict())
     except ValueError as err:
         raise ValueError(f"{path}: {err}") from err
@@ -252,6 +261,8 @@ def _tensors(path: Path) -> State:
         raise ValueError(f"{path}: no such file; check the path")
     if path.suffix == ".safetensors":
         return _safe_tensors(path)
+    if path.suffix == tensor_bundle.INDEX:
+        return tensor_bundle.read(path)
     try:
         with warnings.catch_warnings(
             action="ignore"

@@ -17,8 +17,10 @@ from pathlib import Path
 from tests.parity.comparison import Row
 
 SYSTEMS = (
+    "tests.parity.crn",
     "tests.parity.lostgan",
     "tests.parity.panoptic",
+    "tests.parity.pix2pix",
     "tests.parity.sg2im",
     "tests.parity.layout2im",
     "tests.parity.spade",

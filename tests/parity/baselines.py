@@ -72,7 +72,9 @@ class Fixture:
         cells = rng.uniform(-1, 1, (count, 3, 8, 8))
         grain = rng.uniform(-1, 1, (count, 3, height, width))
         coarse = cells.repeat(height // 8, 2).repeat(width // 8, 3)
-        scale = float(self.arrays["image_scale"].ravel()[0])
+        scale = 1.0
+        if "image_scale" in self.arrays:
+            scale = float(self.arrays["image_scale"].ravel()[0])
         values = scale * (0.75 * coarse + 0.25 * grain)
         return torch.from_numpy(values.astype(np.float32))
 
