@@ -281,7 +281,12 @@ def _rgb(image: Any, label: str) -> Pixels:
             f"{label}: the image has pixels of {kind}, which have no one meaning as colours; "
             "store it with 8 or 16 bits"
         )
-    return np.asarray(image.convert("RGB"))
+    try:
+        return np.asarray(image.convert("RGB"))
+    except (*UNREADABLE, AssertionError) as err:  # Pillow asserts what it thinks of palettes
+        raise DatasetError(
+            f"{label}: the image cannot be decoded (its colours cannot be read); replace the file"
+        ) from err
 
 
 def _from_deep_grey(values: NDArray[Any], label: str) -> Pixels:

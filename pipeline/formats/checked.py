@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.packed import Packed
 from synthaug.pipeline.formats.validation import RecordError
 
 Row = TypeVar("Row")
@@ -169,11 +170,14 @@ def _name(record: Any, kind: str, key: str, position: int) -> str:
     return told
 
 
+Rows = Sequence[Row] | Packed[Row]
+
+
 class CheckedDataset(Dataset, Generic[Row]):
     """A data set of checked rows, one per image; a format turns a row into a scene."""
 
     def __init__(
-        self, categories: tuple[Category, ...], rows: Sequence[Row], skipped: Mapping[str, int]
+        self, categories: tuple[Category, ...], rows: Rows[Row], skipped: Mapping[str, int]
     ) -> None:
         """Take the rows in order; what `skipped` counts as 0 is left out."""
         self.categories = categories

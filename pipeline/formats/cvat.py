@@ -68,9 +68,15 @@ def read(config: Config, root: Path = Path()) -> DrawnDataset:
     check = Checker(file, config.on_bad)
     reader = _Reader(image_folder(file, config.images, root), config, check)
     check.each(_elements(file, reader), "image", reader.add, key="name")
-    if not reader.categories:
-        reader.categories = occurring_classes(reader.images)
-    return DrawnDataset(reader.categories, reader.images, check.skipped)
+    occurring = occurring_classes(reader.images)
+    categories = reader.categories or occurring
+    names = {category.name for category in categories}
+    for category in occurring:
+        if category.name not in names:
+            raise DatasetError(
+                f"{file}: the label {category.name!r} is not in its last 'meta'; export it again"
+            )
+    return DrawnDataset(categories, reader.images, check.skipped)
 
 
 def _elements(file: Path, reader: _Reader) -> Iterator[Json]:

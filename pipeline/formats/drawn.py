@@ -30,6 +30,7 @@ from synthaug.pipeline.formats.checked import (
     first_ids,
     numbered_categories,
 )
+from synthaug.pipeline.formats.packed import Packed
 from synthaug.pipeline.formats.source_files import read_lines
 from synthaug.pipeline.formats.validation import Box, RecordError, has_extent, inside_box
 
@@ -68,7 +69,7 @@ class DrawnDataset(CheckedDataset[DrawnImage]):
     """Images of a tool's own files, in their order."""
 
     def __init__(
-        self, categories: tuple[Category, ...], images: list[DrawnImage], skipped: Skipped
+        self, categories: tuple[Category, ...], images: Packed[DrawnImage], skipped: Skipped
     ) -> None:
         super().__init__(categories, images, skipped)
         self._index = {category.name: index for index, category in enumerate(categories)}

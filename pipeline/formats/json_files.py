@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from synthaug.pipeline.core.errors import DatasetError, one_line
+from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.formats.json_stream import (
+    MORE_OR_END,
+    Changed,
+    RecordList,
+    Records,
+    Text,
+    encoding_of,
+    invalid,
+    unrepeated,
+)
 from synthaug.pipeline.formats.source_files import decoded, read_bytes
 
 
@@ -19,55 +28,85 @@ def load_json(file: Path) -> tuple[Any, str]:
     """Return what a JSON file holds, and its sha256."""
     data, digest = read_bytes(file)
     try:
-        return json.loads(_text(data), object_pairs_hook=_unrepeated), digest
+        return json.loads(_text(data), object_pairs_hook=unrepeated), digest
     except (ValueError, RecursionError) as err:
-        raise _invalid(file, err) from err
+        raise invalid(file, err) from err
 
 
 def _text(data: bytes) -> str:
     """Return the text of a JSON file; ValueError that says what else it is."""
-    if data.startswith(b"\x1f\x8b"):
-        raise ValueError("it is compressed by gzip; unpack it")
-    if not data.strip():
-        raise ValueError("it is empty")
-    if json.detect_encoding(data[:4]) not in ("utf-8", "utf-8-sig"):
-        return data.decode(json.detect_encoding(data[:4]))
-    return decoded(data)
-
-
-def _unrepeated(pairs: list[tuple[str, Any]]) -> Json:
-    """Return a JSON object; ValueError for a key that stands in it twice.
-
-    The last one would win without a word.
-    """
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there twice in one object; keep one")
-    return record
+    encoding = encoding_of(data)
+    if encoding.startswith("utf-8"):
+        return decoded(data)
+    return data.decode(encoding)
 
 
 def load_object(file: Path) -> tuple[Json, str]:
-    """Return the JSON object of a COCO file, and its sha256."""
+    """Return the JSON object of a file, and its sha256."""
     document, digest = load_json(file)
     if not isinstance(document, dict):
-        raise DatasetError(
-            f"{file}: the top level must be an object with images, annotations and categories"
-        )
+        raise _no_object(file)
     return document, digest
 
 
-def section(document: Json, key: str, file: Path) -> list[Any]:
+def open_object(file: Path) -> tuple[Json, str]:
+    """Return the JSON object of a COCO file, and its sha256; the whole file is checked.
+
+    Its lists are `Records`: they stay in the file and are read when they are gone through.
+    """
+    with Text(file) as text:
+        if text.next_sign() != "{":
+            text.value()
+            text.expect_end()
+            raise _no_object(file)
+        pairs = list(_members(text))
+        text.expect_end()
+        digest = text.digest()
+    try:
+        return unrepeated(pairs), digest
+    except ValueError as err:
+        raise invalid(file, err) from err
+
+
+def _no_object(file: Path) -> DatasetError:
+    return DatasetError(
+        f"{file}: the top level must be an object with images, annotations and categories"
+    )
+
+
+def _members(text: Text) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of the object that follows."""
+    text.expect("{")
+    if text.passes("}"):
+        return
+    while True:
+        key = text.key()
+        if text.next_sign() == "[":
+            start = text.place
+            count = sum(1 for _ in text.elements())
+            yield key, Records(text.file, start, count)
+        else:
+            yield key, text.value()
+        if not text.passes(","):
+            text.expect("}", MORE_OR_END)
+            return
+
+
+def section(document: Json, key: str, file: Path) -> RecordList:
     """Return a list of records of a COCO file."""
     if key not in document:
         raise DatasetError(
             f"{file}: key '{key}' is missing; add it, as an empty list if there are none"
         )
-    if not isinstance(document[key], list):
+    records = document[key]
+    if not is_list(records):
         raise DatasetError(f"{file}: '{key}' must be a list; this is no COCO instances file")
-    records: list[Any] = document[key]
     return records
+
+
+def is_list(value: object) -> TypeGuard[RecordList]:
+    """Whether a value of a document is a list."""
+    return isinstance(value, (list, Records, Changed))
 
 
 def stream_list(file: Path) -> tuple[Iterator[Any], str]:
@@ -76,52 +115,19 @@ def stream_list(file: Path) -> tuple[Iterator[Any], str]:
     Only one element is held as Python objects at a time: those of a whole Visual Genome file take
     ten times its size.
     """
-    data, digest = read_bytes(file)
-    try:
-        text = _text(data)
-    except ValueError as err:
-        raise _invalid(file, err) from err
-    return _elements(text, file), digest
+    with Text(file) as text:
+        digest = text.digest()
+    return _elements(file), digest
 
 
-def _elements(text: str, file: Path) -> Iterator[Any]:
-    decode = json.JSONDecoder().raw_decode
-    spaces = re.compile(r"[ \t\n\r]*")
-
-    def past_spaces(at: int) -> int:
-        match = spaces.match(text, at)
-        assert match is not None  # it matches nothing, too
-        return match.end()
-
-    at = past_spaces(0)
-    if text[at : at + 1] != "[":
-        raise DatasetError(f"{file}: the top level must be a list; this is no Visual Genome file")
-    at = past_spaces(at + 1)
-    more = text[at : at + 1] != "]"
-    try:
-        while more:
-            element, at = decode(text, at)
-            yield element
-            at = past_spaces(at)
-            more = text[at : at + 1] == ","
-            if more:
-                at = past_spaces(at + 1)
-        if text[at : at + 1] != "]":
-            raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
-        end = past_spaces(at + 1)
-        if end != len(text):
-            raise json.JSONDecodeError("Extra data", text, end)
-    except (ValueError, RecursionError) as err:
-        raise _invalid(file, err) from err
-
-
-def _invalid(file: Path, err: Exception) -> DatasetError:
-    where = ""
-    reason = one_line(err)
-    if isinstance(err, json.JSONDecodeError):
-        where = f" at line {err.lineno}, column {err.colno}"
-        reason = err.msg
-    return DatasetError(f"{file}: not valid JSON{where} ({reason}); correct or restore the file")
+def _elements(file: Path) -> Iterator[Any]:
+    with Text(file) as text:
+        if text.next_sign() != "[":
+            raise DatasetError(
+                f"{file}: the top level must be a list; this is no Visual Genome file"
+            )
+        yield from text.elements()
+        text.expect_end()
 
 
 def short_decimal(value: np.float32) -> float:

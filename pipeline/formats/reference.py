@@ -109,11 +109,21 @@ def open_dataset(
     Relative paths start at `root`, absolute ones are taken as written. `defaults` are options for
     those formats that have them, where the reference does not say otherwise. Raises JobError,
     naming `key`, for an unknown format or option, and whatever the format says of the data
-    (DatasetError).
+    (DatasetError), with the key of a job before it.
     """
+    try:
+        return _open(reference, root, key, defaults or {})
+    except DatasetError as err:
+        if "." not in key or str(err).startswith(key):
+            raise  # the command line has one data set, or told its name
+        raise DatasetError(f"{key}: {err}") from err
+
+
+def _open(reference: str, root: Path, key: str, defaults: Mapping[str, str]) -> Dataset:
+    """Open the data sets of a reference as one."""
     tables = []
     for part in split(reference):
-        tables.append(_open_one(part.strip(), root, key, defaults or {}))
+        tables.append(_open_one(part.strip(), root, key, defaults))
     if len(tables) == 1:
         return tables[0]
     first = tables[0].categories

@@ -10,6 +10,7 @@ from typing import Any
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
 from synthaug.pipeline.formats.drawn import Drawn, DrawnImage
+from synthaug.pipeline.formats.packed import Packed
 from synthaug.pipeline.formats.validation import RecordError
 
 Note = Callable[[str], None]  # counts what was done to a shape, by reason
@@ -19,7 +20,7 @@ class ShapeReader:
     """Checks images of a tool's file and keeps the good ones."""
 
     def __init__(self, check: Checker) -> None:
-        self.images: list[DrawnImage] = []
+        self.images: Packed[DrawnImage] = Packed()
         self.check = check
         self.skipped: Skipped = check.skipped
         self._ids: set[str] = set()  # of the images

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,6 @@ from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import one_line
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import SOURCES, Category
-from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
 from synthaug.pipeline.formats.coco.records import Image, ImageReader, count_unread
 from synthaug.pipeline.formats.validation import (
@@ -299,9 +297,16 @@ def _extent(segmentation: Segmentation, size: Size) -> Box | None:
     low = np.maximum(points.min(0), 0)
     high = np.minimum(points.max(0), (width, height))
     thin = all(masks.is_thin(polygon) for polygon in segmentation)
-    if thin or (low >= high).any() or (high - low).min() < 1:
+    cancels = any(_goes_around_again(polygon) for polygon in segmentation)
+    if thin or cancels or (low >= high).any() or (high - low).min() < 1:
         return _tight(masks.from_polygons(segmentation, size), size)
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def _goes_around_again(polygon: Floats) -> bool:
+    """Whether a polygon passes two points again: what it goes around twice is not filled."""
+    points = {tuple(point) for point in polygon.reshape(-1, 2).tolist()}
+    return len(points) < len(polygon) // 2 - 1
 
 
 def _tight(rle: str, size: Size) -> Box | None:
@@ -383,39 +388,9 @@ def read_layout_box(record: Json) -> Box | None:
     return corners(record, "layout_bbox")
 
 
-# --- labels of a whole file ---
-
-
 def columns(records: Sequence[Any], names: Iterable[str]) -> dict[str, list[Any]]:
     """Return attributes of records as columns [N] for `Objects.build`."""
     table = {}
     for name in names:
         table[name] = [getattr(record, name) for record in records]
     return table
-
-
-def with_ids(labels: Sequence[tuple[str, Label]], skipped: Skipped) -> list[tuple[str, Label]]:
-    """Give every label a unique id >= 1: our own, the file's, or 1, 2, 3 ..."""
-    own_ids = [label.object_id for _, label in labels]
-    file_ids = [label.id for _, label in labels]
-    if _are_ids(own_ids):
-        ids = own_ids
-    elif _are_ids(file_ids):
-        ids = file_ids
-    else:
-        skipped["renumbered ids"] += len(labels)
-        repeated = [key for key, times in Counter(map(repr, file_ids)).items() if times > 1]
-        for key in repeated:
-            skipped.names.setdefault("renumbered ids", []).append(f"id {key} is there twice")
-        ids = list(range(1, len(labels) + 1))
-    numbered = []
-    for (key, label), new_id in zip(labels, ids, strict=True):
-        renumbered = label if label.id == new_id else replace(label, id=new_id)
-        numbered.append((key, renumbered))
-    return numbered
-
-
-def _are_ids(values: list[Any]) -> bool:
-    if not all(is_int(value) and 1 <= value < 1 << 63 for value in values):
-        return False
-    return len(set(values)) == len(values)

@@ -38,7 +38,7 @@ from synthaug.pipeline.formats.coco.labels import (
     read_source_and_verdict,
 )
 from synthaug.pipeline.formats.coco.write import CocoWriter, annotation_record
-from synthaug.pipeline.formats.json_files import load_object, section
+from synthaug.pipeline.formats.json_files import open_object, section
 from synthaug.pipeline.formats.source_files import find_file
 from synthaug.pipeline.formats.validation import Box, RecordError, flag, is_int, need, number
 
@@ -168,7 +168,7 @@ def _layout_boxes(segments: tuple[Segment, ...], map_boxes: Boxes) -> Floats32:
 def read(config: Config, root: Path = Path()) -> PanopticDataset:
     """Open a panoptic file; bad records stop the reading or are counted in `skipped`."""
     file = located(root, config.path)
-    document, digest = load_object(file)
+    document, digest = open_object(file)
     check = Checker(file, config.on_bad)
     categories = coco.read_categories(document, check)
     images = coco.read_images(document, config, root, check)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.json_values import Json
-from synthaug.pipeline.core.scene import Category, Objects, Scene
+from synthaug.pipeline.core.scene import Category, Scene
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import image_ref, located
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
-from synthaug.pipeline.formats.coco.labels import (
-    Label,
-    LabelReader,
-    columns,
-    encode_segmentation,
-    with_ids,
-)
+from synthaug.pipeline.formats.coco.label_table import LabelsByImage, LabelTable
+from synthaug.pipeline.formats.coco.labels import Label, LabelReader
 from synthaug.pipeline.formats.coco.records import (
     Config,
     Image,
@@ -28,25 +23,13 @@ from synthaug.pipeline.formats.coco.records import (
     read_images,
 )
 from synthaug.pipeline.formats.coco.write import CocoWriter, write
-from synthaug.pipeline.formats.json_files import load_object, section
+from synthaug.pipeline.formats.json_files import is_list, open_object, section
+from synthaug.pipeline.formats.json_stream import RecordList
 
 __all__ = ["CocoDataset", "CocoWriter", "Config", "read", "write"]
 
-_COLUMNS = (
-    "id",
-    "area",
-    "iscrowd",
-    "isthing",
-    "score",
-    "source",
-    "verdict",
-    "verdict_score",
-    "verdict_iou",
-)
-Row = tuple[Image, list[Label]]
 
-
-class CocoDataset(CheckedDataset[Row]):
+class CocoDataset(CheckedDataset[Image]):
     """The images of a checked COCO file with their labels."""
 
     def __init__(
@@ -54,49 +37,38 @@ class CocoDataset(CheckedDataset[Row]):
         digest: str,
         categories: tuple[Category, ...],
         images: dict[str, Image],
-        labels: Iterable[tuple[str, Label]],
+        labels: LabelTable,
         skipped: Skipped,
     ) -> None:
-        """Take the images by key, in order, and the labels with their image's key.
+        """Take the images by key, in order, and their labels.
 
         `digest` is that of the JSON file and of what was left out of it.
         """
-        labels_of: dict[str, list[Label]] = {key: [] for key in images}
-        for key, label in labels:
-            labels_of[key].append(label)
-        rows = [(image, labels_of[key]) for key, image in images.items()]
-        super().__init__(categories, rows, skipped)
+        self._labels = LabelsByImage(labels, len(images), skipped)
+        super().__init__(categories, list(images.values()), skipped)
         self._digest = digest
 
-    def scene(self, index: int, row: Row) -> Scene:
+    def scene(self, index: int, row: Image) -> Scene:
         """Return a scene; masks given as polygons are filled."""
-        image, labels = row
-        objects = Objects.build(
-            [label.category for label in labels],
-            [label.box for label in labels],
-            rle=[encode_segmentation(label.segmentation, image.size) for label in labels],
-            layout_boxes=[label.layout_box for label in labels],
-            **columns(labels, _COLUMNS),
-        )
         return Scene(
-            image.image_id,
-            image.height,
-            image.width,
-            image_ref(image.path, name=image.original_name),
-            objects,
-            provenance=image.provenance,
+            row.image_id,
+            row.height,
+            row.width,
+            image_ref(row.path, name=row.original_name),
+            self._labels.objects(index, row.size),
+            provenance=row.provenance,
         )
 
     def content(self) -> str:
         """Return the digest of the JSON and the name and size of every image file."""
-        files = [(image.name, image.num_bytes) for image, _ in self.rows]
+        files = [(image.name, image.num_bytes) for image in self.rows]
         return f"{self._digest} {json.dumps(files)}"
 
 
 def read(config: Config, root: Path = Path()) -> CocoDataset:
     """Open a COCO instances file; bad records stop the reading or are counted."""
     file = _json_file(located(root, config.path))
-    document, digest = load_object(file)
+    document, digest = open_object(file)
     return read_document(document, digest, file, config, root)
 
 
@@ -129,25 +101,27 @@ def read_document(
     categories = read_categories(document, check)
     images = read_images(document, config, root, check)
     reader = LabelReader(images, categories, check, is_ours(document))
-    labels: list[tuple[str, Label]] = []
+    labels = LabelTable(images.images)
+    unit = _Unit()
 
     def add(record: Any) -> None:
         target = reader.target(record)
         if target is not None:
-            labels.append((target.key, reader.read(record, target)))
+            label = reader.read(record, target)
+            labels.add(target.key, label)
+            unit.see(label, target.image)
 
     check.each(records, "annotation", add)
     if not is_ours(document):
-        _check_unit(labels, images.images, file)
-    numbered = with_ids(labels, check.skipped)
-    dataset = CocoDataset(digest, categories, images.images, numbered, check.skipped)
+        unit.check(file)
+    dataset = CocoDataset(digest, categories, images.images, labels, check.skipped)
     dataset.has_labels = bool(records) or config.annotations == "required"
     return dataset
 
 
-def _annotations(document: Json, file: Path, config: Config) -> list[Any]:
+def _annotations(document: Json, file: Path, config: Config) -> RecordList:
     """Return the annotation records; none where they are optional."""
-    if document.get("annotations") is None and isinstance(document.get("images"), list):
+    if document.get("annotations") is None and is_list(document.get("images")):
         if config.annotations == "optional":
             return []
         raise DatasetError(
@@ -160,14 +134,23 @@ def _annotations(document: Json, file: Path, config: Config) -> list[Any]:
 _LEAST_SIDE = 8  # pixels of an image in which boxes under a pixel are a mistake
 
 
-def _check_unit(labels: list[tuple[str, Label]], images: Mapping[str, Image], file: Path) -> None:
-    """Raise DatasetError for boxes that are parts of the image."""
-    if not labels:
-        return
-    for key, label in labels:
-        if max(label.box) > 1 or min(images[key].size) < _LEAST_SIDE:
-            return
-    raise DatasetError(
-        f"{file}: every bbox lies within the first pixel, so they are parts of the image (0 to 1); "
-        "multiply them by its width and height"
-    )
+@dataclass
+class _Unit:
+    """Whether all boxes may be parts of their image, and not pixels."""
+
+    labels: int = 0
+    may_be_parts: bool = True
+
+    def see(self, label: Label, image: Image) -> None:
+        """Take one label."""
+        self.labels += 1
+        if max(label.box) > 1 or min(image.size) < _LEAST_SIDE:
+            self.may_be_parts = False
+
+    def check(self, file: Path) -> None:
+        """Raise DatasetError for boxes that are parts of the image."""
+        if self.labels and self.may_be_parts:
+            raise DatasetError(
+                f"{file}: every bbox lies within the first pixel, so they are parts of the image "
+                "(0 to 1); multiply them by its width and height"
+            )

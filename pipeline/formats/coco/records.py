@@ -14,7 +14,8 @@ from synthaug.pipeline.core.scene import Category, Provenance
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import located
 from synthaug.pipeline.formats.checked import BoxConfig, Checker
-from synthaug.pipeline.formats.json_files import section
+from synthaug.pipeline.formats.json_files import is_list, section
+from synthaug.pipeline.formats.json_stream import RecordList
 from synthaug.pipeline.formats.source_files import find_file
 from synthaug.pipeline.formats.validation import (
     RecordError,
@@ -52,18 +53,24 @@ def is_ours(document: Json) -> bool:
     return isinstance(info, dict) and info.get("description") == WRITER
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Image:
     """A checked image record."""
 
     image_id: str
-    path: Path
+    folder: Path  # of all images
+    place: str  # of the file in it
     name: str
     num_bytes: int
     height: int
     width: int
     provenance: Provenance | None
     original_name: str  # what the file was called before we wrote it; else its name
+
+    @property
+    def path(self) -> Path:
+        """The path of the file."""
+        return self.folder / self.place
 
     @property
     def size(self) -> Size:
@@ -153,7 +160,7 @@ def _used_ids(document: Json) -> set[int]:
     """Return the category ids that annotations or their segments name."""
     records = document.get("annotations")
     used: set[int] = set()
-    for record in records if isinstance(records, list) else []:
+    for record in records if is_list(records) else []:
         if not isinstance(record, dict):
             continue
         segments = record.get("segments_info")
@@ -172,8 +179,14 @@ def read_images(document: Json, config: Config, root: Path, check: Checker) -> I
     records = section(document, "images", check.file)
     folder = _image_folder(check.file, config, root, records)
     reader = ImageReader(folder, config.max_pixels, is_ours(document), config.follows_links)
+
+    def add(record: Any) -> None:
+        if isinstance(record, dict) and not record.keys() <= _KNOWN:
+            count_unread(record, _KNOWN, "images", check.skipped)
+        reader.add(record)
+
     try:
-        check.each(records, "image", reader.add)
+        check.each(records, "image", add)
     except DatasetError as err:
         if config.images or reader.images or not reader.missing:
             raise
@@ -183,18 +196,10 @@ def read_images(document: Json, config: Config, root: Path, check: Checker) -> I
             f"{check.file}: not one of its images is there; {name!r:.200} was looked for in "
             f"{places}: name the folder with images=FOLDER"
         ) from err
-    _count_unread(records, _KNOWN, "images", check.skipped)
     return reader
 
 
 _KNOWN = frozenset(("id", "file_name", "width", "height", "scene_id", "provenance", ORIGINAL_NAME))
-
-
-def _count_unread(records: list[Any], known: frozenset[str], kind: str, skipped: Skipped) -> None:
-    """Count the fields that say something and have no place in a scene."""
-    for record in records:
-        if isinstance(record, dict) and not record.keys() <= known:
-            count_unread(record, known, kind, skipped)
 
 
 def count_unread(record: Json, known: frozenset[str], kind: str, skipped: Skipped) -> None:
@@ -207,7 +212,7 @@ def count_unread(record: Json, known: frozenset[str], kind: str, skipped: Skippe
             skipped.unread[f"'{name[:60]}' of {kind}"] += 1
 
 
-def _image_folder(file: Path, config: Config, root: Path, records: list[Any]) -> Path:
+def _image_folder(file: Path, config: Config, root: Path, records: RecordList) -> Path:
     """Return the option's folder, else the first of three that has the first image."""
     if config.images:
         folder = located(root, config.images)
@@ -238,7 +243,7 @@ def _folders(file: Path) -> list[Path]:
     return [*folders, home / "images" / split, home / split]
 
 
-def _first_file_name(records: list[Any]) -> str:
+def _first_file_name(records: RecordList) -> str:
     for record in records:
         if isinstance(record, dict) and "file_name" in record:
             return str(record["file_name"])
@@ -315,7 +320,13 @@ class ImageReader:
         scene_id = self._scene_id(key, record)
         original = record.get(ORIGINAL_NAME) if self._is_ours else None
         original_name = original if is_text(original) else name
-        return Image(scene_id, path, name, num_bytes, height, width, provenance, original_name)
+        place = str(path.relative_to(self._folder))
+        if place == name:
+            place = name  # one text, not two equal ones
+        folder = self._folder
+        return Image(
+            scene_id, folder, place, name, num_bytes, height, width, provenance, original_name
+        )
 
     def _scene_id(self, key: str, record: Json) -> str:
         scene_id = key

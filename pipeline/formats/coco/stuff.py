@@ -13,7 +13,7 @@ under `min_area` only as far as that takes.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
 from synthaug.pipeline.formats.coco import records as coco
-from synthaug.pipeline.formats.coco.labels import Label, LabelReader, Target, with_ids
+from synthaug.pipeline.formats.coco.label_table import LabelTable
+from synthaug.pipeline.formats.coco.labels import LabelReader, Target
 from synthaug.pipeline.formats.coco.read import CocoDataset
-from synthaug.pipeline.formats.json_files import load_object, section
+from synthaug.pipeline.formats.json_files import open_object, section
 from synthaug.pipeline.formats.validation import RecordError, flag, need, number
 
 _OTHER = "other"  # the stuff class of every pixel that belongs to no class
@@ -63,8 +64,8 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
             f"{stuff_file}: no such file; give the COCO-Stuff annotations that belong to "
             f"{config.path} with stuff=FILE"
         )
-    things, things_digest = load_object(things_file)
-    stuff, stuff_digest = load_object(stuff_file)
+    things, things_digest = open_object(things_file)
+    stuff, stuff_digest = open_object(stuff_file)
     skipped = Skipped()
     check_things = Checker(things_file, config.on_bad, skipped, config.cuts_boxes)
     check_stuff = Checker(stuff_file, config.on_bad, skipped, config.cuts_boxes)
@@ -77,17 +78,18 @@ def read(config: Config, root: Path = Path()) -> CocoDataset:
     images = coco.read_images(things, config, root, check_things)
     reader = LabelReader(images, categories + others, check_things)
     stuff_reader = LabelReader(images, categories + others, check_stuff)
-    objects = _ObjectFilter(config.min_area, (reader, stuff_reader), len(categories), skipped)
+    objects = _ObjectFilter(
+        config.min_area, images.images, (reader, stuff_reader), len(categories), skipped
+    )
     check_things.each(section(things, "annotations", things_file), "annotation", objects.add)
     check_stuff.each(section(stuff, "annotations", stuff_file), "annotation", objects.add_stuff)
 
     chosen = _choose(images.images, objects, config, skipped)
-    kept = [(key, label) for key, label in objects.labels if key in chosen]
+    kept = objects.labels.of(chosen)
     skipped["object of an image left out"] += len(objects.labels) - len(kept)
-    numbered = with_ids(kept, skipped)
     rules = (config.min_area, config.min_objects, config.max_objects, "crowds kept")
     digest = hashlib.sha256(f"{things_digest} {stuff_digest} {rules}".encode()).hexdigest()
-    return CocoDataset(digest, categories, chosen, numbered, skipped)
+    return CocoDataset(digest, categories, chosen, kept, skipped)
 
 
 def _without_other(
@@ -132,17 +134,20 @@ class _ObjectFilter:
     def __init__(
         self,
         min_area: float,
+        images: Iterable[str],
         readers: tuple[LabelReader, LabelReader],
         num_classes: int,
         skipped: Skipped,
     ) -> None:
-        """Take readers of things and stuff; classes from `num_classes` are of no use."""
+        """Take the keys of the images and readers of things and stuff.
+
+        Classes from `num_classes` are of no use.
+        """
         self._min_area = min_area
         self._reader, self._stuff_reader = readers
         self._num_classes = num_classes
         self._skipped = skipped
-        # each with the key of its image; crowds among them
-        self.labels: list[tuple[str, Label]] = []
+        self.labels = LabelTable(images)  # crowds among them
         self.with_stuff: set[str] = set()  # keys of images
 
     def add_stuff(self, record: Any) -> None:
@@ -171,7 +176,7 @@ class _ObjectFilter:
             self._skipped[f"object under {100 * self._min_area:g} % of the image"] += 1
         else:
             label = reader.read(record, target)
-            self.labels.append((target.key, label))
+            self.labels.add(target.key, label)
 
 
 def _share(record: Json, image: coco.Image) -> float:
@@ -190,14 +195,14 @@ def _choose(
     images: dict[str, coco.Image], objects: _ObjectFilter, config: Config, skipped: Skipped
 ) -> dict[str, coco.Image]:
     """Return the images that pass the image filters."""
-    num_objects = Counter(key for key, label in objects.labels if not label.iscrowd)
+    num_objects = objects.labels.num_objects().tolist()
     chosen = {}
-    for key, image in images.items():
+    for count, (key, image) in zip(num_objects, images.items(), strict=True):
         if key not in objects.with_stuff:
             skipped["image without stuff annotation"] += 1
-        elif num_objects[key] < config.min_objects:
+        elif count < config.min_objects:
             skipped[f"image with fewer than {config.min_objects} objects"] += 1
-        elif num_objects[key] > config.max_objects:
+        elif count > config.max_objects:
             skipped[f"image with more than {config.max_objects} objects"] += 1
         else:
             chosen[key] = image

@@ -32,7 +32,7 @@ from synthaug.pipeline.formats.checked import CheckedDataset, Checker
 from synthaug.pipeline.formats.coco import records as coco
 from synthaug.pipeline.formats.coco.labels import Label, LabelReader, encode_segmentation
 from synthaug.pipeline.formats.coco.stuff_names import NAMES, NUM_THINGS
-from synthaug.pipeline.formats.json_files import load_object, section
+from synthaug.pipeline.formats.json_files import open_object, section
 from synthaug.pipeline.formats.source_files import find_file
 from synthaug.pipeline.formats.validation import RecordError
 
@@ -132,7 +132,7 @@ def compose(labels: Ints, instances: tuple[Label, ...], size: Size) -> Ints:
 def read(config: Config, root: Path = Path()) -> StuffMapsDataset:
     """Open the instances file and the maps; bad records stop it or are counted."""
     file = root / config.path
-    document, digest = load_object(file)
+    document, digest = open_object(file)
     check = Checker(file, config.on_bad)
     categories = _categories(document, check)
     images = coco.read_images(document, config, root, check)

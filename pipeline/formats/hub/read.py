@@ -45,6 +45,7 @@ from synthaug.pipeline.formats.hub.tables import (
     opened,
     records_of,
 )
+from synthaug.pipeline.formats.packed import Packed
 from synthaug.pipeline.formats.shape_reader import Note, ShapeReader
 from synthaug.pipeline.formats.validation import RecordError, flag, is_int, is_text
 
@@ -78,7 +79,7 @@ class HubDataset(DrawnDataset):
     def __init__(
         self,
         categories: tuple[Category, ...],
-        images: list[DrawnImage],
+        images: Packed[DrawnImage],
         skipped: Skipped,
         digests: list[str],
     ) -> None:

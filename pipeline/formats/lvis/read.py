@@ -8,6 +8,7 @@ scene: judge with the file itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.formats.archive import located
 from synthaug.pipeline.formats.coco import records as coco
 from synthaug.pipeline.formats.coco.read import CocoDataset, read_document
-from synthaug.pipeline.formats.json_files import load_object
+from synthaug.pipeline.formats.json_files import is_list, open_object
+from synthaug.pipeline.formats.json_stream import Changed, RecordList
 from synthaug.pipeline.formats.lvis.write import IGNORED, ORIGINAL, write, write_splits
 from synthaug.pipeline.formats.validation import is_int
 
@@ -30,7 +32,7 @@ class Config(coco.Config):
 def read(config: Config, root: Path = Path()) -> CocoDataset:
     """Open an LVIS file; ignore regions that our writer left come back as crowds."""
     file = located(root, config.path)
-    document, digest = load_object(file)
+    document, digest = open_object(file)
     return read_document(_as_coco(document), digest, file, config, root)
 
 
@@ -39,23 +41,21 @@ def _as_coco(document: Json) -> Json:
     images = document.get("images")
     annotations = document.get("annotations")
     categories = document.get("categories")
-    if not isinstance(images, list):
-        return document
-    if not isinstance(annotations, list) or not isinstance(categories, list):
+    if not is_list(images) or not is_list(annotations) or not is_list(categories):
         return document
     ids: dict[int, int] = {}
-    records = annotations
+    regions: list[Any] = []
     if coco.is_ours(document):
         ids = _original_ids(categories)
-        records = [*annotations, *_ignored_regions(images)]
+        regions = _ignored_regions(images)
     return document | {
-        "images": [_image(record) for record in images],
-        "annotations": [_annotation(record, ids) for record in records],
-        "categories": [_category(record, ids) for record in categories],
+        "images": Changed(images, _image),
+        "annotations": Changed(annotations, partial(_annotation, ids=ids), regions),
+        "categories": Changed(categories, partial(_category, ids=ids)),
     }
 
 
-def _ignored_regions(images: list[Any]) -> list[Any]:
+def _ignored_regions(images: RecordList) -> list[Any]:
     regions = []
     for image in images:
         listed = image.get(IGNORED) if isinstance(image, dict) else None
@@ -64,7 +64,7 @@ def _ignored_regions(images: list[Any]) -> list[Any]:
     return regions
 
 
-def _original_ids(categories: list[Any]) -> dict[int, int]:
+def _original_ids(categories: RecordList) -> dict[int, int]:
     """Return the original id of each id where every class has one, else nothing."""
     original: dict[int, int] = {}
     for record in categories:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
@@ -111,7 +112,9 @@ class ParquetDataset(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(index)
         group = bisect_right(self._starts, index) - 1
-        return self._cached_group(group).scene(index - self._starts[group])
+        scene = self._cached_group(group).scene(index - self._starts[group])
+        _check_masks(scene, self._groups[group][0])
+        return scene
 
     def fingerprint(self) -> str:
         """Return the digest of the names, sizes and footers.
@@ -192,6 +195,22 @@ class _RowGroup:
 
     def _value(self, column: str, row: int) -> Any:
         return self._table.column(column)[row].as_py()
+
+
+def _check_masks(scene: Scene, name: str) -> None:
+    """Raise DatasetError for counts that are no mask of the scene of a shard `name`."""
+    for rle in scene.objects.rle:
+        if rle is None:
+            continue
+        try:
+            lengths = masks.check(rle, scene.size)
+            if not lengths[1::2].any():
+                raise ValueError("the counts cover no pixel")
+        except (ValueError, OverflowError) as err:
+            raise DatasetError(
+                f"{name}: image {scene.image_id!r}: an object's rle is no mask of the image "
+                f"({one_line(err)}); write the table again"
+            ) from err
 
 
 def _row_bounds(lists: Json) -> list[int]:

@@ -32,6 +32,7 @@ from synthaug.pipeline.formats.checked import (
 )
 from synthaug.pipeline.formats.drawn import corners_of, count_flags, rotated, turned_box
 from synthaug.pipeline.formats.json_files import load_json
+from synthaug.pipeline.formats.packed import Packed
 from synthaug.pipeline.formats.source_files import find_file, read_lines
 from synthaug.pipeline.formats.validation import (
     Box,
@@ -85,7 +86,7 @@ class VocDataset(CheckedDataset[Frame]):
         self,
         config: Config,
         categories: tuple[Category, ...],
-        frames: list[Frame],
+        frames: Packed[Frame],
         skipped: Skipped,
     ) -> None:
         super().__init__(categories, frames, skipped)
@@ -127,7 +128,7 @@ def read(config: Config, root: Path = Path()) -> VocDataset:
     reader = _Reader(places, config, check, categories)
     names = _image_names(config, base, places, check.skipped)
     check.each([{"id": name} for name in names], "image", reader.add)
-    frames = list(reader.frames.values())
+    frames = reader.frames
     if not categories:
         categories = _occurring_classes(frames)
     return VocDataset(config, categories, frames, check.skipped)
@@ -264,7 +265,7 @@ def _exported_classes(file: Path) -> tuple[Category, ...]:
     return tuple(categories)
 
 
-def _occurring_classes(frames: list[Frame]) -> tuple[Category, ...]:
+def _occurring_classes(frames: Packed[Frame]) -> tuple[Category, ...]:
     """Return the classes that objects have, by the alphabet, with ids from 1."""
     names: set[str] = set()
     for frame in frames:
@@ -279,7 +280,8 @@ class _Reader:
         self, places: _Places, config: Config, check: Checker, categories: tuple[Category, ...]
     ) -> None:
         """Without `categories` every class name is taken."""
-        self.frames: dict[str, Frame] = {}
+        self.frames: Packed[Frame] = Packed()
+        self._ids: set[str] = set()
         self._places = places
         self._config = config
         self._check = check
@@ -291,7 +293,7 @@ class _Reader:
     def add(self, record: dict[str, str]) -> None:
         """Check the annotation of one image, named by the list."""
         name = record["id"]
-        if name in self.frames:
+        if name in self._ids:
             raise RecordError("duplicate image id", "it is listed twice")
         place = self._annotation(name)
         file, _ = self._find(self._places.annotations, f"{place}.xml", "annotation")
@@ -311,7 +313,8 @@ class _Reader:
                 names.append(found[0])
                 boxes.append(found[1])
                 difficult.append(found[2])
-        self.frames[name] = Frame(
+        self._ids.add(name)
+        frame = Frame(
             name,
             image,
             num_bytes,
@@ -320,6 +323,7 @@ class _Reader:
             np.array(boxes, np.float32).reshape(-1, 4),
             np.array(difficult, bool),
         )
+        self.frames.append(frame)
 
     def _annotation(self, name: str) -> str:
         """Return the name of an annotation, which may lie in a folder of its class."""

@@ -24,6 +24,7 @@ from synthaug.pipeline.core.scene import Category, Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import image_ref, located
 from synthaug.pipeline.formats.checked import BoxConfig, CheckedDataset, Checker, first_ids
+from synthaug.pipeline.formats.packed import Packed
 from synthaug.pipeline.formats.source_files import decoded, find_file, read_bytes
 from synthaug.pipeline.formats.validation import RecordError, is_text
 from synthaug.pipeline.formats.yolo.layout import (
@@ -81,7 +82,7 @@ class YoloDataset(CheckedDataset[Frame]):
     def __init__(
         self,
         categories: tuple[Category, ...],
-        frames: list[Frame],
+        frames: Packed[Frame],
         digest: str,
         skipped: Skipped,
     ) -> None:
@@ -143,7 +144,7 @@ def read(config: Config, root: Path = Path()) -> YoloDataset:
     is_open = not rows.columns.task and not described.is_ours
     if told and is_open:
         raise DatasetError(f"{described.file}: {told}")
-    dataset = YoloDataset(categories, list(reader.frames.values()), described.digest, skipped)
+    dataset = YoloDataset(categories, reader.frames, described.digest, skipped)
     dataset.has_labels = bool(reader.labelled) or config.annotations == "required"
     return dataset
 
@@ -152,9 +153,13 @@ class _Reader:
     """Checks images with their label files and keeps the good ones."""
 
     def __init__(self, rows: RowReader, config: Config, skipped: Skipped) -> None:
-        self.frames: dict[str, Frame] = {}
+        self.frames: Packed[Frame] = Packed()
         self.labelled = 0  # images that have a label file
-        self.label_files: dict[Path, str] = {}  # where one was looked for -> name of the image
+        # where one was looked for -> name of the image
+        self.label_files: dict[str, str] = {}
+        self.first_place: Path | None = None  # the first of them
+        self.folders: set[Path] = set()  # of them all
+        self._ids: set[str] = set()
         self.unlabelled: list[str] = []  # names of images without one
         self._rows = rows
         self._config = config
@@ -170,10 +175,12 @@ class _Reader:
         follow = self._config.follows_links
         path, num_bytes = find_file(part.root, name, "image file", named_by="name", follow=follow)
         place = label_file(part.root, name, part.label_root)
-        other = self.label_files.setdefault(place, name)
-        if image_id in self.frames and other == name:
+        self.first_place = self.first_place or place
+        self.folders.add(place.parent)
+        other = self.label_files.setdefault(str(place), name)
+        if image_id in self._ids and other == name:
             raise RecordError("duplicate image id", "it is listed twice")
-        if image_id in self.frames or other != name:
+        if image_id in self._ids or other != name:
             raise RecordError(
                 "duplicate image id", "another image has the same name and so the same labels"
             )
@@ -189,7 +196,9 @@ class _Reader:
             self._skipped["object of a skipped image"] += lost
             raise
         category, shapes = self._rows.read(text, size, f"image {short_name!r}", check)
-        self.frames[image_id] = Frame(image_id, path, num_bytes, size, category, shapes, digest)
+        self._ids.add(image_id)
+        frame = Frame(image_id, path, num_bytes, size, category, shapes, digest)
+        self.frames.append(frame)
 
     def _size(self, path: Path) -> Size:
         """Return the size of an image as its labels count it."""
@@ -228,7 +237,8 @@ def _check_labels(
     Raises DatasetError where no image has a label file.
     """
     if config.annotations == "required" and reader.unlabelled and not reader.labelled:
-        place = next(iter(reader.label_files))
+        place = reader.first_place
+        assert place is not None  # of the first image that has no labels
         raise DatasetError(
             f"{described.file}: not one of {len(reader.unlabelled)} images has a label file; "
             f"{place} was looked for{_nearby(place, described.home)}"
@@ -240,9 +250,9 @@ def _check_labels(
     whole = [part.label_root for part in listed if part.is_whole]
     if len(whole) < len(listed):
         return  # a list may leave out images on purpose
-    for folder in sorted({place.parent for place in reader.label_files}):
+    for folder in sorted(reader.folders):
         for file in sorted(folder.glob("*.txt")) if folder.is_dir() else []:
-            if file not in reader.label_files and file.name not in _NO_LABELS:
+            if str(file) not in reader.label_files and file.name not in _NO_LABELS:
                 skipped.note("label file without an image", str(file))
 
 

@@ -181,3 +181,20 @@ def test_a_device_is_no_image() -> None:
     """It may have no end."""
     with pytest.raises(DatasetError, match="no regular file"):
         images.decode(scene_of(ImageRef(None, "/dev/zero")))
+
+
+def test_pixels_before_their_palette_are_one_line() -> None:
+    out = io.BytesIO()
+    Image.fromarray(PIXELS).convert("P").save(out, "PNG", transparency=3)
+    coloured = out.getvalue()
+    start = coloured.index(b"PLTE") - 4
+    pixels_start = coloured.index(b"IDAT") - 4
+    pixels_end = coloured.index(b"IEND") - 4
+    parts = (
+        coloured[:start],
+        coloured[pixels_start:pixels_end],
+        coloured[start:pixels_end],
+        coloured[pixels_end:],
+    )
+    with pytest.raises(DatasetError, match="cannot be decoded"):
+        images.decode(scene_of(ImageRef(b"".join(parts))))

@@ -220,3 +220,9 @@ def test_labels_may_be_missing_and_two_of_one_name_are_refused(tmp_path: Path) -
     twice = META.replace("dog", "cat")
     with pytest.raises(DatasetError, match="two of its labels have one name"):
         opened(tmp_path, meta=twice)
+
+
+def test_a_label_that_only_an_earlier_meta_knows_is_refused(tmp_path: Path) -> None:
+    later = META.replace("dog", "cow")
+    with pytest.raises(DatasetError, match="label 'dog' is not in its last 'meta'"):
+        opened(tmp_path, image(shape("box", BOX, label="dog")), later)

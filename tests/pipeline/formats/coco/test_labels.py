@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from pycocotools import mask as pycocotools
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.scene import Category
-from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
 from synthaug.pipeline.formats.coco.labels import (
     Label,
@@ -27,7 +25,6 @@ from synthaug.pipeline.formats.coco.labels import (
     read_optional,
     read_segmentation,
     read_source_and_verdict,
-    with_ids,
 )
 from synthaug.pipeline.formats.coco.records import ImageReader
 from synthaug.pipeline.formats.validation import RecordError
@@ -188,31 +185,6 @@ def test_columns_are_in_the_order_of_the_records(reader: LabelReader) -> None:
         "source": ["human", "pseudo"],
     }
     assert columns([], ("score",)) == {"score": []}
-
-
-@pytest.mark.parametrize(
-    ("own", "in_file", "ids", "renumbered"),
-    [
-        ([30, 20], [1, 2], [30, 20], 0),
-        ([30, 30], [5, 4], [5, 4], 0),  # ours are not unique
-        ([0, 1], [5, 4], [5, 4], 0),  # nor at least 1
-        ([None, 1], [5, "4"], [1, 2], 2),
-        ([1 << 63, 1], [True, 4], [1, 2], 2),
-        ([], [], [], 0),
-    ],
-)
-def test_ids_are_our_own_or_the_files_or_new(
-    reader: LabelReader, own: list[Any], in_file: list[Any], ids: list[int], renumbered: int
-) -> None:
-    plain = label(reader)
-    labels = []
-    for object_id, file_id in zip(own, in_file, strict=True):
-        labels.append(("1", replace(plain, id=file_id, object_id=object_id)))
-    skipped = Skipped()
-    numbered = with_ids(labels, skipped)
-    assert [item.id for _, item in numbered] == ids
-    assert [key for key, _ in numbered] == ["1"] * len(ids)
-    assert skipped["renumbered ids"] == renumbered
 
 
 def foreign(folder: Path, on_bad: str = "stop") -> tuple[LabelReader, Checker]:

@@ -408,3 +408,20 @@ def test_a_missing_box_is_refused(tmp_path):
     pq.write_table(pa.Table.from_pylist([row], table.schema), file)
     with pytest.raises(DatasetError, match="bbox has empty entries"):
         parquet.open_table(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ("\ufffd", "counts are not COCO compressed run lengths"),
+        ("", "empty counts"),
+        ("11", "the counts cover 2 pixels, not 30x40"),
+        ("`U1", "the counts cover no pixel"),
+    ],
+)
+def test_counts_that_are_no_mask_are_refused(tmp_path, counts, message):
+    objects = Objects.build([0], [(0, 0, 5, 5)], rle=[counts])
+    scene = Scene("a", 30, 40, ImageRef(b"x"), objects)
+    parquet.write(SceneList(CATEGORIES, [scene]), Folder.at(tmp_path))
+    with pytest.raises(DatasetError, match=rf"image 'a': an object's rle is no mask.*{message}"):
+        parquet.open_table(tmp_path)[0]
