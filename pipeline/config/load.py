@@ -105,13 +105,25 @@ def _read(path: Path) -> str:
             f"file{suggest(path.name, [p.name for p in path.parent.glob('*.yaml')])}"
         )
     if path.stat().st_size > MAX_BYTES:
-        raise JobError(f"{path}: is larger than {MAX_BYTES} bytes, which is no job file")
+        raise JobError(
+            f"{path}: is larger than {MAX_BYTES} bytes, which is no job file; {_longest_line(path)}"
+        )
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError as err:
         raise JobError(f"{path}: is not UTF-8 text (byte {err.start}); save it as UTF-8") from err
     except OSError as err:
         raise JobError(f"{path}: cannot be read: {err.strerror}") from err
+
+
+def _longest_line(path: Path) -> str:
+    """Return which line at the beginning of a file is the longest, for a message."""
+    with path.open("rb") as file:
+        text = file.read(MAX_BYTES).decode("utf-8", "replace")
+    lines = text.splitlines()
+    at = max(range(len(lines)), key=lambda index: len(lines[index]))
+    key = lines[at][:100].partition(":")[0].strip()
+    return f"its longest line is {at + 1}, {key!r}: shorten it"
 
 
 @functools.lru_cache(maxsize=4)  # nearly every job inherits from base.yaml

@@ -519,6 +519,8 @@ def test_files_that_are_no_job_files(write: Write, tmp_path: Path) -> None:
     assert message(write("a\0b")).startswith("x.yaml: is not valid YAML")
     assert message(write("- a\n")).startswith("x.yaml: must hold keys with values")
     assert message(write("#" * 1_000_001)).startswith("x.yaml: is larger than 1000000 bytes")
+    told = message(write("seed: 1\nname: " + "A" * 1_000_001))
+    assert told.endswith("its longest line is 2, 'name': shorten it")
     assert message(write("")).startswith("x.yaml: data.labelled: is missing; give it a value")
 
 

@@ -58,6 +58,15 @@ def test_mistakes_name_the_key_and_the_way_out(reference, message, tmp_path):
     assert "\n" not in text
 
 
+def test_what_is_wrong_with_the_data_is_told_with_the_key_of_a_job(tmp_path):
+    with pytest.raises(DatasetError) as caught:
+        open_dataset("coco:.", tmp_path, key="data.labelled")
+    assert str(caught.value).startswith(f"data.labelled: {tmp_path}: name one of its JSON files")
+    with pytest.raises(DatasetError) as caught:
+        open_dataset("coco:.", tmp_path, key="DATASET")
+    assert str(caught.value).startswith(f"{tmp_path}: name one of its JSON files")
+
+
 def test_options_and_defaults_reach_the_format(tmp_path):
     dataset = open_dataset(
         "toy:val?count=3", tmp_path, defaults={"labels": "no", "count": "9", "unheard_of": "1"}
