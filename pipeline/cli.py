@@ -57,6 +57,8 @@ class Commands(click.Group):
         except SynthaugError as err:
             click.echo(f"error: {printable(str(err))}", err=True)
             sys.exit(err.exit_code)
+        except _StdoutError as err:
+            _leave_stdout(err.err)
         except (KeyboardInterrupt, _StoppedError) as err:
             message = "stopped"
             if ctx.invoked_subcommand in KEEPS:
@@ -80,6 +82,17 @@ _NO_TMP = "TMPDIR: no folder for temporary files can be written; set it to one t
 
 class _StoppedError(BaseException):
     """The process was asked to end (SIGTERM)."""
+
+
+class _StdoutError(BaseException):
+    """A line could not be written to stdout.
+
+    It is no OSError, so that a command which is writing files does not take it for one of theirs.
+    """
+
+    def __init__(self, err: OSError) -> None:
+        super().__init__(str(err))
+        self.err = err
 
 
 def _stop(_signal: int, _frame: Any) -> None:
@@ -546,7 +559,10 @@ def list_components() -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(visible(text))
+    try:
+        click.echo(visible(text))
+    except OSError as err:
+        raise _StdoutError(err) from err
 
 
 def _warn(text: str) -> None:

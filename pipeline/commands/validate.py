@@ -12,7 +12,14 @@ from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.readable import UNREADABLE, check_content
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.formats.reference import open_dataset, parse, split
-from synthaug.pipeline.survey.findings import ERROR, WARNING, Finding, findings
+from synthaug.pipeline.survey.findings import (
+    ERROR,
+    NO_IMAGE,
+    NO_OBJECT,
+    WARNING,
+    Finding,
+    findings,
+)
 from synthaug.pipeline.survey.record import record, state
 from synthaug.pipeline.survey.tally import Tally, tally
 from synthaug.pipeline.survey.text import finding_lines, set_lines
@@ -98,6 +105,9 @@ def _leaves_out(reference: str, root: Path) -> bool:
 
 def _state_line(found: Sequence[Finding]) -> str:
     """Return the state of sets in words."""
+    for finding in found:
+        if finding.what in (NO_IMAGE, NO_OBJECT):
+            return "nothing to learn from"
     wrong = sum(finding.count for finding in found if finding.level == ERROR)
     warnings = sum(finding.level == WARNING for finding in found)
     if wrong:

@@ -62,18 +62,32 @@ class ImageFile:
     format: str  # one of FORMATS, or MPO
     mode: str  # Pillow's name of its pixels: L, RGB, CMYK, I;16 ...
     orientation: int  # EXIF: 1 = as stored
+    pictures: int  # pages or frames, of which the first one is read
 
 
 def decode_with_file(scene: Scene) -> tuple[Pixels, ImageFile]:
     """Return what `decode` returns, and the file that it comes from."""
     image, layout, data = _opened(scene)
-    file = ImageFile(data, image.format or "", image.mode, layout.orientation)
+    file = ImageFile(data, image.format or "", image.mode, layout.orientation, _pictures(image))
     pixels = _rgb(image, label_of(scene))
     if layout.seen_turned == layout.labelled_turned:
         return pixels, file
     if layout.labelled_turned:
         return _turned(pixels, layout.orientation), file
     return _turned(pixels, _INVERSE[layout.orientation]), file
+
+
+_SEVERAL = ("GIF", "PNG", "TIFF", "WEBP")  # formats that can hold several pictures
+
+
+def _pictures(image: Any) -> int:
+    """Return how many pages or frames a decoded file holds."""
+    if image.format not in _SEVERAL:
+        return 1
+    try:
+        return int(image.n_frames)
+    except UNREADABLE:  # it is closed once its only page is decoded, or broken behind the first
+        return 1
 
 
 def label_of(scene: Scene) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,29 +28,40 @@ def find_file(
 ) -> tuple[Path, int]:
     """Return the path and size of a record's file, `name` in a resolved folder.
 
-    The size is in bytes. A name with backslashes, as Windows writes them, is also looked for with
-    slashes. Links may lead out of the folder where `follow` says so. Raises RecordError where there
-    is no such file (counted as `missing`, by default "missing" and its `kind`) or its name leaves
-    the folder. In messages the file is called "its `kind`"; a wrong name is blamed on `named_by`,
-    the key of the record that gives it.
+    The size is in bytes. The file may spell its name in another way (`spelling`). Links may lead
+    out of the folder where `follow` says so. Raises RecordError where there is no such file
+    (counted as `missing`, by default "missing" and its `kind`) or its name leaves the folder. In
+    messages the file is called "its `kind`"; a wrong name is blamed on `named_by`, the key of the
+    record that gives it.
     """
     if name.strip() in ("", "."):
         raise RecordError(
             missing or f"missing {kind}", f"its {named_by or kind} is {name!r}, no name of a file"
         )
     try:
-        try:
-            return inside(folder, name, follow)
-        except FileNotFoundError:
-            slashes = name.replace("\\", "/")
-            if slashes == name or not (folder / slashes).exists():
-                raise
-            return inside(folder, slashes, follow)
+        return inside(folder, spelling(folder, name), follow)
     except PermissionError as err:
         raise RecordError("unsafe file name", f"its {named_by or kind} {err}") from err
     except FileNotFoundError as err:
         called = kind if named_by in ("", "name") else f"{kind} (its {named_by})"
         raise RecordError(missing or f"missing {kind}", f"its {called} {err}") from err
+
+
+def spelling(folder: Path, name: str) -> str:
+    """Return a name as the file in a folder is called, where it has another spelling there.
+
+    Windows writes backslashes; macOS takes letters with marks apart (NFD), other systems do not.
+    """
+    slashes = name.replace("\\", "/")
+    others = [slashes, *(unicodedata.normalize(form, slashes) for form in ("NFC", "NFD"))]
+    if all(other == name for other in others):
+        return name
+    for told in (name, *others):
+        # a name that no file can have is reported when the file is opened
+        with contextlib.suppress(OSError, ValueError):
+            if (folder / told).exists():
+                return told
+    return name
 
 
 def read_bytes(file: Path) -> tuple[bytes, str]:

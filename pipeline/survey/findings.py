@@ -13,6 +13,7 @@ from synthaug.pipeline.survey.tally import LABEL_LESS, Tally
 from synthaug.pipeline.survey.twins import shared, twins
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
+NO_IMAGE, NO_OBJECT = "data set without an image", "labelled data set without an object"
 _MANY = 0.1  # of a set's images without an object: labels may be missing
 _FEW = 10  # objects of a class
 
@@ -36,6 +37,7 @@ def findings(tallies: Sequence[Tally], wrong_stops: Sequence[bool]) -> list[Find
     """
     found: list[Finding] = []
     for tally, stops in zip(tallies, wrong_stops, strict=True):
+        found += _told_of(tally, _of_content(tally))
         found += _told_of(tally, _of_records(tally.skipped, stops))
     for first, second in combinations(tallies, 2):
         found += _between(first, second)
@@ -52,6 +54,14 @@ def _told_of(tally: Tally, found: Iterator[Finding]) -> Iterator[Finding]:
     """Yield the findings with the set that they are of."""
     for finding in found:
         yield replace(finding, data=tally.reference)
+
+
+def _of_content(tally: Tally) -> Iterator[Finding]:
+    """Yield that nothing is there."""
+    if not len(tally.table):
+        yield Finding(ERROR, 1, NO_IMAGE, "name one that has images")
+    elif tally.table.has_labels and not tally.num_objects:
+        yield Finding(ERROR, 1, NO_OBJECT, "unlabelled images can be data.unlabelled")
 
 
 def _of_records(skipped: Skipped, stops: bool) -> Iterator[Finding]:
@@ -148,6 +158,12 @@ _ODDITIES = (  # kind, level, what, advice: by harm
         WARNING,
         f"objects with a side under {look.LEAST_SIDE:g} pixels",
         "nothing can be learnt from them; --fix drops those under one pixel",
+    ),
+    (
+        look.SEVERAL,
+        WARNING,
+        "files of several pages or frames",
+        "the first one is read, the others are not: store each as an image",
     ),
     (look.ONE_COLOR, WARNING, "images of one single color", "is the picture itself lost?"),
     (look.WHOLE, NOTE, "objects whose box is the whole image", ""),

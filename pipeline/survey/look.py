@@ -21,6 +21,7 @@ from synthaug.pipeline.core.skipped import Skipped
 # kinds of oddities
 TURNED = "turned"
 DEEP = "deep"
+SEVERAL = "several pictures"
 ONE_COLOR = "one color"
 MASK_ELSEWHERE = "mask elsewhere"
 TWO_CLASSES = "two classes"
@@ -136,6 +137,8 @@ def _of_file(scene: Scene, pixels: Pixels, file: ImageFile) -> Iterator[tuple[st
         yield TURNED, name
     if file.mode.startswith(_DEEP_MODES):
         yield DEEP, name
+    if file.pictures > 1:
+        yield SEVERAL, f"{name}: {file.pictures}"
     if _has_one_color(pixels):
         yield ONE_COLOR, name
 

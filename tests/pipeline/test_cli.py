@@ -428,32 +428,6 @@ def ended(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, text=True, stderr=subprocess.PIPE, check=False, **more)
 
 
-def test_a_full_disk_behind_stdout_is_one_line() -> None:
-    with Path("/dev/full").open("w") as full:
-        done = ended("list", stdout=full)
-    assert done.returncode == 1
-    assert done.stderr == "error: stdout: cannot be written (No space left on device)\n"
-
-
 def test_without_a_stdout_nothing_breaks() -> None:
     done = ended("list", preexec_fn=lambda: os.close(1))
     assert (0, "") == (done.returncode, done.stderr)
-
-
-def test_a_reader_that_leaves_is_no_error_worth_a_word() -> None:
-    read, write = os.pipe()
-    os.close(read)
-    done = ended("list", stdout=write)
-    os.close(write)
-    assert (1, "") == (done.returncode, done.stderr)
-
-
-def test_no_folder_for_temporary_files_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(*_: Any) -> Any:
-        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
-
-    monkeypatch.setattr("synthaug.pipeline.commands.status.lines", none)
-    result = CliRunner().invoke(main, ["status", "x"])
-    assert error_of(result) == (
-        "error: TMPDIR: no folder for temporary files can be written; set it to one that can"
-    )

@@ -16,7 +16,7 @@ from synthaug.pipeline.formats.archive import located
 from synthaug.pipeline.formats.checked import BoxConfig, Checker
 from synthaug.pipeline.formats.json_files import is_list, section
 from synthaug.pipeline.formats.json_stream import RecordList
-from synthaug.pipeline.formats.source_files import find_file
+from synthaug.pipeline.formats.source_files import find_file, spelling
 from synthaug.pipeline.formats.validation import (
     RecordError,
     flag,
@@ -224,7 +224,7 @@ def _image_folder(file: Path, config: Config, root: Path, records: RecordList) -
     for folder in folders:
         # a name that no file can have is reported when the image is checked
         with contextlib.suppress(OSError, ValueError):
-            if name and (folder / name.lstrip("/").replace("\\", "/")).is_file():
+            if name and (folder / spelling(folder, name.lstrip("/"))).is_file():
                 return folder.resolve()
     for folder in folders[1:]:
         if folder.is_dir():

@@ -222,6 +222,7 @@ class _Reader:
             if place.is_symlink() or place.exists():
                 raise RecordError("unreadable labels", f"{place} is no ordinary file") from None
             return "", ""
+        self.label_files.setdefault(str(file), name)  # it may be spelt in another way
         data, digest = read_bytes(file)
         try:
             return decoded(data), digest

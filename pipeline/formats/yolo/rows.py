@@ -114,7 +114,10 @@ class RowReader:
         try:
             values = [float(word) for word in row.split()]
         except ValueError as err:
-            raise RecordError("bad label", one_line(err)) from err
+            hint = ""
+            if "," in row:
+                hint = "; spaces separate the columns, and numbers are written with a point"
+            raise RecordError("bad label", one_line(err) + hint) from err
         values = self._shape_columns(values)
         largest = max(abs(value) for value in values[1:])
         if not all(math.isfinite(value) for value in values) or largest > 2:

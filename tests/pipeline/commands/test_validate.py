@@ -270,3 +270,26 @@ def test_pictures_of_one_name_in_two_folders_both_stay(tmp_path: Path) -> None:
     names = [Path(scene.image.path or "").name for scene in table]
     assert ["x.png", "2_x.png"] == names
     assert not np.array_equal(decode(table[0]), decode(table[1]))
+
+
+@pytest.mark.parametrize("what", ["image", "object"])
+def test_where_nothing_is_there_nothing_is_in_order(data: Set, tmp_path: Path, what: str) -> None:
+    data.annotations.clear()
+    if what == "image":
+        data.images.clear()
+    result = data.validate("--json", str(tmp_path / "s.json"))
+    assert result.exit_code == 2
+    assert "classes: nothing to learn from" in result.stdout
+    assert "in order" not in result.output
+    assert json.loads((tmp_path / "s.json").read_text())["state"] == "error"
+
+
+def test_pages_that_are_not_read_are_told(data: Set) -> None:
+    pages = [Image.new("RGB", (WIDTH, HEIGHT), color) for color in ("red", "blue")]
+    key = data.picture("pages.tif", 1)
+    pages[0].save(data.folder / "pages.tif", save_all=True, append_images=pages[1:])
+    data.label(key // 10, GOOD)
+    result = data.validate()
+    assert result.exit_code == 0
+    assert "files of several pages or frames" in result.stdout
+    assert "pages.tif" in result.stdout

@@ -198,3 +198,15 @@ def test_pixels_before_their_palette_are_one_line() -> None:
     )
     with pytest.raises(DatasetError, match="cannot be decoded"):
         images.decode(scene_of(ImageRef(b"".join(parts))))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_of_several_pictures_the_first_is_read_and_all_are_counted(kind: str) -> None:
+    frames = [Image.new("RGB", (9, 6), color) for color in ("red", "blue", "green")]
+    out = io.BytesIO()
+    frames[0].save(out, kind, save_all=True, append_images=frames[1:])
+    pixels, file = images.decode_with_file(scene_of(ImageRef(out.getvalue())))
+    assert file.pictures == 3
+    assert pixels[0, 0].argmax() == 0
+    one = images.decode_with_file(scene_of(ImageRef(file_of(PIXELS, kind))))[1]
+    assert one.pictures == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,22 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{tmp_path}/none: cannot be read (No such file or directory); check the path"
     )
+
+
+@pytest.mark.parametrize(("on_disk", "told"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_letters_with_marks_may_be_spelt_in_two_ways(
+    tmp_path: Path, on_disk: str, told: str
+) -> None:
+    (tmp_path / unicodedata.normalize(on_disk, "größe.jpg")).write_bytes(b"12")
+    path, size = find_file(tmp_path, unicodedata.normalize(told, "größe.jpg"), "image")
+    assert (path.name, size) == (unicodedata.normalize(on_disk, "größe.jpg"), 2)
+    both = tmp_path / unicodedata.normalize(told, "größe.jpg")
+    both.write_bytes(b"123")
+    assert find_file(tmp_path, both.name, "image") == (both, 3)  # its own spelling goes first
+
+
+def test_another_spelling_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "set").mkdir()
+    with pytest.raises(RecordError, match="leaves"):
+        find_file(tmp_path / "set", "..\\a.jpg", "image")

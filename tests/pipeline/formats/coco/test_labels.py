@@ -249,6 +249,7 @@ def test_of_several_polygons_only_the_bad_ones_go(tmp_path: Path) -> None:
         [[1, 2, 4, 2, 1, 2]],
         {"size": [10, 20], "counts": [200]},
         [[-9, -9, -5, -9, -5, -5]],
+        [[1, 2, 4, 2, 4, 6, 1, 6, 1, 2, 4, 2, 4, 6, 1, 6]],  # gone around twice, not filled
     ],
 )
 def test_a_mask_without_a_pixel_is_none_and_told(tmp_path: Path, mask: Any) -> None:

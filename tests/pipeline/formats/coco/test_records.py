@@ -241,6 +241,17 @@ def test_images_are_looked_for_in_three_places(tmp_path: Path, place: str) -> No
     assert images["1"].path == tmp_path / place / "a.png"
 
 
+@pytest.mark.parametrize("place", ["images/train", "train"])
+def test_images_may_lie_in_a_folder_called_like_the_split(tmp_path: Path, place: str) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "a.png").write_bytes(b"")
+    check = Checker(tmp_path / "annotations" / "instances_train.json", "stop")
+    config = Config("annotations/instances_train.json")
+    images = read_images({"images": [record()]}, config, tmp_path, check).images
+    assert images["1"].path == tmp_path / place / "a.png"
+
+
 def test_the_option_names_the_folder_alone(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "a.png").write_bytes(b"")  # beside the file, where it is not to be looked for

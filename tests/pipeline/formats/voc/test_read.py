@@ -210,3 +210,24 @@ def test_a_bad_object_goes_and_the_others_of_its_image_stay(folder: Path) -> Non
     table = open_dataset("voc:.?on_bad=skip", folder)
     assert len(table[0].objects) == 2
     assert table.skipped == {"box outside the image": 1}
+
+
+def test_classes_of_cvats_label_map_are_taken_in_its_order(folder: Path) -> None:
+    lines = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:1,2,3::\ndog:4,5,6:a,b:c\n"
+    (folder / "labelmap.txt").write_text(lines)
+    table = open_dataset("voc:.", folder)
+    assert table.categories == (Category(1, "cat"), Category(2, "dog"))
+    assert table[0].objects.category.tolist() == [1]
+    (folder / "labelmap.txt").write_text(lines + "cat:9,9,9::\n")
+    with pytest.raises(DatasetError, match=r"labelmap\.txt: must list each class once"):
+        open_dataset("voc:.", folder)
+
+
+def test_annotations_in_a_folder_per_class_are_found_by_their_name(folder: Path) -> None:
+    (folder / "Annotations" / "dog").mkdir()
+    (folder / "Annotations" / "a.xml").rename(folder / "Annotations" / "dog" / "a.xml")
+    assert open_dataset("voc:.", folder)[0].objects.boxes.tolist() == [[0, 1, 40, 20]]
+    (folder / "Annotations" / "cat").mkdir()
+    (folder / "Annotations" / "cat" / "a.xml").write_text(text())
+    with pytest.raises(DatasetError, match="'cat/a' and 'dog/a' are both called so"):
+        open_dataset("voc:.", folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -394,3 +395,20 @@ def test_a_box_that_reaches_out_is_cut_where_that_is_asked_for(folder: Path) -> 
     width = table[0].width
     assert width == table[0].objects.boxes[0, 2]
     assert 1 == table.skipped["box reaching out of its image, cut"]
+
+
+def test_a_label_file_spelt_in_another_way_is_that_of_its_image(folder: Path) -> None:
+    name = "größe"
+    image, label = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    Image.new("RGB", (40, 20)).save(folder / "images" / "train" / f"{image}.png")
+    (folder / "labels" / "train" / f"{label}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    table = open_dataset("yolo:.", folder)
+    found = {scene.image_id: len(scene.objects) for scene in table}
+    assert found[image] == 1
+    assert "label file without an image" not in table.skipped
+
+
+def test_commas_between_columns_are_hinted_at(folder: Path) -> None:
+    (folder / "labels" / "train" / "a.txt").write_text("0,0.5,0.5,0.5,0.5\n")
+    with pytest.raises(DatasetError, match="spaces separate the columns"):
+        open_dataset("yolo:.", folder)
