@@ -105,13 +105,17 @@ def _leaves_out(reference: str, root: Path) -> bool:
 
 def _state_line(found: Sequence[Finding]) -> str:
     """Return the state of sets in words."""
+    wrong, is_empty = 0, False
     for finding in found:
         if finding.what in (NO_IMAGE, NO_OBJECT):
-            return "nothing to learn from"
-    wrong = sum(finding.count for finding in found if finding.level == ERROR)
+            is_empty = True
+        elif finding.level == ERROR:
+            wrong += finding.count
     warnings = sum(finding.level == WARNING for finding in found)
     if wrong:
         return f"{wrong} {_plural(wrong, 'record is', 'records are')} wrong"
+    if is_empty:
+        return "nothing to learn from"
     if warnings:
         return f"in order but for {warnings} {_plural(warnings, 'warning', 'warnings')}"
     return "in order"
