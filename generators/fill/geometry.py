@@ -99,7 +99,7 @@ def inside_box(box: Box, resolution: int) -> Tensor:
 
 
 def pixels_of(box: Box, resolution: int) -> tuple[slice, slice]:
-    """Return rows and columns of the pixels whose middles lie inside a box of the window."""
+    """Return rows and columns of the pixels whose middles lie inside a box."""
     left, top, right, bottom = (float(edge) for edge in box)
     return _between(top, bottom, resolution), _between(left, right, resolution)
 
