@@ -86,13 +86,15 @@ class Crew:
                 if not waiting and not self._running:
                     break
                 for reference in self._finished():
-                    hand, item = self._running.pop(reference)
+                    hand, item = self._running[reference]  # stays there if the work fails: ended
                     try:
                         result = self._ray.get(reference)
                     except self._ray.exceptions.RayActorError:
+                        del self._running[reference]
                         self._lost(hand)
                         waiting.appendleft(_once_more(item, MOST_DEATHS))
                         continue
+                    del self._running[reference]
                     self.idle.append(hand)
                     self._hand_out(work, waiting, items, most)
                     yield result

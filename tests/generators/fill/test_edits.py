@@ -38,7 +38,9 @@ def task(painting: Painting, there: Photo | None = None) -> Task:
 def test_the_pixels_are_those_of_the_window_around_the_box() -> None:
     there = photo()
     own = task(Painting(1, BOX), there)
-    assert Window.around(BOX, SMALL.surroundings) == own.window
+    around = Window.around(BOX, SMALL.surroundings)
+    assert around.side < own.window.side == own.resolution  # as large as it is painted
+    assert around.with_side(own.resolution) == own.window
     assert torch.equal(cut(there.image, own.window, own.resolution), own.content.pixels[0])
     assert 1 == len(own.content)
 

@@ -192,6 +192,17 @@ def test_a_worker_that_is_killed_is_told_of_and_replaced() -> None:
     assert lines == ["  a worker on 10.0.0.a was lost; its work is done again"]
 
 
+def test_work_that_fails_ends_every_worker() -> None:
+    cluster = Cluster(a=3)
+
+    def fails() -> Callable[[int], float]:
+        return lambda item: 1 / (item - 4)
+
+    with pytest.raises(ZeroDivisionError):
+        list(crew_of(cluster, []).run(fails, iter(range(9)), 3))
+    assert cluster.living() == 0
+
+
 def test_an_item_that_ends_every_worker_ends_the_run() -> None:
     cluster = Cluster(a=1)
 
