@@ -84,7 +84,31 @@ def layout2im_forms() -> tuple[Call, Call]:
     return lambda: network(rows, z).images, lambda: sampler.network(rows, z).images
 
 
+def grid2im_forms() -> tuple[Call, Call]:
+    """The network and the production form of Grid2Im, with predicted masks."""
+    from synthaug.generators.grid2im.config import Config
+    from synthaug.generators.grid2im.network import Grid2ImGenerator, attributes_of
+    from synthaug.generators.grid2im.sampler import Grid2ImSampler
+
+    torch.manual_seed(0)
+    network = Grid2ImGenerator(Config(), LABELS).eval()
+    settle(network)
+    sampler = Grid2ImSampler(network, SamplerOptions())
+    graphs, noise = sampler.draw(layouts_of(BATCH), range(BATCH))
+    attributes = attributes_of(graphs)
+
+    def directly() -> Tensor:
+        placed = network.place(graphs, attributes, noise)
+        codes = network.invent_appearance(placed.vectors, noise)
+        layout = network.layout(graphs, codes, graphs.boxes, placed.masks, in_front=True)
+        images: Tensor = network.layout_to_image(layout)
+        return images
+
+    return directly, lambda: sampler.network(graphs, attributes, noise)[0]
+
+
 SYSTEMS: dict[str, Callable[[], tuple[Call, Call]]] = {
+    "grid2im": grid2im_forms,
     "sg2im": sg2im_forms,
     "layout2im": layout2im_forms,
 }

@@ -55,6 +55,7 @@ GENERATORS = {
     "boxes": "synthaug.generators.boxes",
     "sg2im": "synthaug.generators.sg2im",
     "layout2im": "synthaug.generators.layout2im",
+    "grid2im": "synthaug.generators.grid2im",
     "spade": "synthaug.generators.spade",
     "panoptic": "synthaug.generators.panoptic",
     "pix2pix": "synthaug.generators.pix2pix",

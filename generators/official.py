@@ -38,6 +38,7 @@ OFFICIAL = {
     "lostgan": "synthaug.generators.lostgan.official",
     "sg2im": "synthaug.generators.sg2im.official",
     "layout2im": "synthaug.generators.layout2im.official",
+    "grid2im": "synthaug.generators.grid2im.official",
     "spade": "synthaug.generators.spade.official",
     "pix2pix": "synthaug.generators.pix2pix.official",
     "pix2pix_maps": "synthaug.generators.pix2pix.official_maps",

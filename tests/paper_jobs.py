@@ -16,6 +16,7 @@ FORMATS = {  # of the papers' jobs
     "coco_stuff_v1": "coco_stuff",
     "coco_stuff_sg2im": "coco_stuff",
     "coco_stuff_layout2im": "coco_stuff",
+    "coco_stuff_grid2im": "coco_stuff",
     "coco_stuff_pix2pix": "coco_stuff",
     "coco_stuff_maps": "coco_stuff_maps",
     "coco_stuff_crn": "coco_stuff_maps",
@@ -26,6 +27,7 @@ FORMATS = {  # of the papers' jobs
     "visual_genome": "visual_genome",
     "visual_genome_sg2im": "visual_genome",
     "visual_genome_layout2im": "visual_genome",
+    "visual_genome_grid2im": "visual_genome",
 }
 THREE_THINGS = (
     Thing((1, 1, 12, 14)),

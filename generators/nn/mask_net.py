@@ -9,10 +9,14 @@ from torch import nn
 from synthaug.generators.nn.layers import BatchNorm2d
 
 
-def mask_net(width: int, side: int) -> nn.Sequential:
-    """Return the network from vectors [n, D, 1, 1] to logits of masks [n, 1, M, M]."""
+def mask_net(width: int, side: int, norm_first: bool = True) -> nn.Sequential:
+    """Return the network from vectors [n, D, 1, 1] to logits of masks [n, 1, M, M].
+
+    Its norms are before the convolutions, as in sg2im, or after them, as in Grid2Im.
+    """
     layers: list[nn.Module] = []
     for _ in range(int(math.log2(side))):
-        conv = nn.Conv2d(width, width, 3, padding=1)
-        layers += [nn.Upsample(scale_factor=2), BatchNorm2d(width), conv, nn.ReLU()]
+        conv, norm = nn.Conv2d(width, width, 3, padding=1), BatchNorm2d(width)
+        in_order = [norm, conv] if norm_first else [conv, norm]
+        layers += [nn.Upsample(scale_factor=2), *in_order, nn.ReLU()]
     return nn.Sequential(*layers, nn.Conv2d(width, 1, 1))

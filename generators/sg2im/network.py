@@ -44,10 +44,11 @@ class GraphConv(nn.Module):
     object takes the mean of its candidates.
     """
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, attributes: int = 0) -> None:
+        """Take vectors of a width; those of objects may have attributes behind them."""
         super().__init__()
         self.hidden = hidden
-        self.net1 = mlp(3 * width, hidden, 2 * hidden + width)
+        self.net1 = mlp(3 * width + 2 * attributes, hidden, 2 * hidden + width)
         self.net2 = mlp(hidden, hidden, width)
         kaiming_init(self)
 

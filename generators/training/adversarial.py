@@ -334,7 +334,8 @@ class AdversarialTraining(Generic[AnyBatch]):
         optimizer = self.optimizers[name]
         factor = rate_factor(index, self.steps, self.config.decay_from)
         for group in optimizer.param_groups:
-            group["lr"] = self.rates[name] * factor
+            # a group may learn at a share of the rate
+            group["lr"] = self.rates[name] * group.get("share", 1.0) * factor
         optimizer.step()
 
 

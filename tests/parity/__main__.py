@@ -23,6 +23,7 @@ SYSTEMS = (
     "tests.parity.pix2pix",
     "tests.parity.sg2im",
     "tests.parity.layout2im",
+    "tests.parity.grid2im",
     "tests.parity.spade",
 )
 

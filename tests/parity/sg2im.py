@@ -223,22 +223,24 @@ class RecordedObjective(Sg2ImObjective):
         return self.graphs, self.noise
 
 
-def weights_of(fixture: Fixture) -> dict[str, float]:
+def weights_of(fixture: Fixture, lambdas: Mapping[str, str]) -> dict[str, float]:
     """Return the weights that the names of the losses tell, by our settings."""
     weights = {}
     for told in fixture.arrays["loss_names"].tolist():
         name, _, weight = str(told).partition(" x ")
-        if weight and name in LAMBDAS:
-            weights[LAMBDAS[name]] = float(weight)
+        if weight and name in lambdas:
+            weights[lambdas[name]] = float(weight)
     return weights
 
 
-def told_losses(fixture: Fixture, terms: Mapping[str, Tensor]) -> tuple[Array, Array]:
+def told_losses(
+    fixture: Fixture, terms: Mapping[str, Tensor], names: Mapping[str, str]
+) -> tuple[Array, Array]:
     """Return the recorded losses by our terms, and ours in that order."""
     recorded: dict[str, float] = {}
     losses = fixture.arrays["losses"].tolist()
     for told, value in zip(fixture.arrays["loss_names"].tolist(), losses, strict=True):
-        term = TERMS[str(told).partition(" x ")[0]]
+        term = names[str(told).partition(" x ")[0]]
         recorded[term] = recorded.get(term, 0.0) + value
     ours = [float(terms[term]) for term in recorded]
     return np.array(list(recorded.values())), np.array(ours)
@@ -251,7 +253,7 @@ def steps(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     yield Row(fixture.name, "weights", detail=f"imported as {imported}; {'; '.join(told)}")
     generator = imported.network
     assert isinstance(generator, Sg2ImGenerator)
-    config = replace(generator.config, **weights_of(fixture))
+    config = replace(generator.config, **weights_of(fixture, LAMBDAS))
     objective = RecordedObjective(fixture, {"G": generator, "D": both}, config)
     graphs = objective.graphs
     freeze_from = 0 if fixture.text("g_mode") == "eval" else -1
@@ -277,7 +279,7 @@ def steps(fixture: Fixture, tolerance: float) -> Iterator[Row]:
             first.mask_logits, graphs.masks
         )
     yield from recorded_rows(fixture, made, tolerance)
-    recorded, ours = told_losses(fixture, terms)
+    recorded, ours = told_losses(fixture, terms, TERMS)
     yield compare(fixture.name, "losses", recorded, ours, tolerance, "d_ac_loss: real + fake")
     for name, network, prefix in (
         ("g", generator, ""),
