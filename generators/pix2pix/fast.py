@@ -2,11 +2,9 @@
 
 Equal to it up to rounding. The first convolution reads a condition of up to 200 channels of which a
 layout or a pixel has a few: it runs over the classes that a layout has, or is a sum of 16 rows of a
-table per pixel of a map. Running statistics are folded into the kernels; the other convolutions go
-by tiles (nn/halving.py).
+table per pixel of a map. Running statistics are folded into the kernels.
 
-Legend: B images, O object slots, C channels of the condition, N channels, H W pixels. Behind the
-first convolution maps are [B, H, W, N].
+Legend: B images, O object slots, C channels of the condition, N channels, H W pixels.
 """
 
 from __future__ import annotations
@@ -18,9 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthaug.generators.base import Layouts
-from synthaug.generators.nn.halving import DoublingConv, HalvingConv
-from synthaug.generators.nn.winograd import channels_first, channels_last
-from synthaug.generators.pix2pix.network import SLOPE, Level, Norm, UNet, has_dropout
+from synthaug.generators.pix2pix.network import (
+    SLOPE,
+    Level,
+    Norm,
+    UNet,
+    has_dropout,
+    norm_per_image,
+)
 from synthaug.generators.pix2pix.painting import Size, filled_boxes
 from synthaug.generators.spade.semantics import Semantics
 
@@ -97,6 +100,8 @@ class MapStem(nn.Module):
 class FastConv(nn.Module):
     """A halving or a doubling with the norm behind it, in evaluation."""
 
+    weight: Tensor
+    bias: Tensor | None
     gain: Tensor | None
     shift: Tensor | None
 
@@ -104,34 +109,31 @@ class FastConv(nn.Module):
         self, conv: nn.Conv2d | nn.ConvTranspose2d, norm: Norm | None, dtype: torch.dtype
     ) -> None:
         super().__init__()
-        weight = conv.weight.detach()
-        bias = weight.new_zeros(conv.out_channels)
-        if conv.bias is not None:
-            bias = conv.bias.detach()
+        self.doubles = isinstance(conv, nn.ConvTranspose2d)
+        weight, bias = conv.weight.detach(), conv.bias
         gain = shift = None
         self.eps = 0.0
-        doubles = isinstance(conv, nn.ConvTranspose2d)
         if norm is not None and norm.per_image:
             self.eps = norm.eps
             gain, shift = norm.weight.detach(), norm.bias.detach()
         elif norm is not None:
-            weight, bias = folded(weight, norm, doubles)
+            weight, bias = folded(weight, norm, self.doubles)
+        if bias is not None:
+            bias = bias.detach().to(dtype)
+        # the faster layout for these convolutions, on CPUs and on GPUs alike
+        kernels = weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        self.register_buffer("weight", kernels, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
         self.register_buffer("gain", gain, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
-        tiles = dtype == torch.float32 and weight.device.type == "cpu"
-        kind = DoublingConv if doubles else HalvingConv
-        self.conv = kind(weight, bias, tiles).to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [B, H, W, C] to [B, H/2, W/2, N] or [B, 2 H, 2 W, N]."""
-        out: Tensor = self.conv(x)
+        """Map [B, C, H, W] to [B, N, H/2, W/2] or [B, N, 2 H, 2 W]."""
+        convolve = F.conv_transpose2d if self.doubles else F.conv2d
+        out: Tensor = convolve(x, self.weight, self.bias, stride=2, padding=1)
         if self.gain is None or self.shift is None:
             return out
-        values = out.float()
-        variance, mean = torch.var_mean(values, (1, 2), correction=0, keepdim=True)
-        scale = self.gain * torch.rsqrt(variance + self.eps)  # [B, 1, 1, N]
-        shift = self.shift - mean * scale
-        return torch.addcmul(shift, values, scale).to(out.dtype)
+        return norm_per_image(out, self.gain, self.shift, self.eps)
 
 
 def folded(weight: Tensor, norm: Norm, doubles: bool) -> tuple[Tensor, Tensor]:
@@ -169,7 +171,7 @@ class FastUNet(nn.Module):
 
         It is [B, N, H/2, W/2]. `seeds`: dropout stays on, its features drawn by an image's seed.
         """
-        x = channels_last(first.to(self.dtype))
+        x = first.to(self.dtype).contiguous(memory_format=torch.channels_last)
         levels = [x]
         for halve in self.halving:
             x = halve(F.leaky_relu(x, SLOPE))
@@ -180,9 +182,9 @@ class FastUNet(nn.Module):
             made = self.doubling[level](F.relu(made))
             if streams and has_dropout(level, self.downs):
                 made = made * _kept(made, streams, self.share)
-            made = torch.cat([levels.pop(), made], 3)
+            made = torch.cat([levels.pop(), made], 1)
         out: Tensor = self.doubling[0](F.relu(made))
-        return torch.tanh(channels_first(out).float())
+        return torch.tanh(out.float())
 
 
 def _layers(
@@ -210,7 +212,7 @@ def _streams(seeds: Sequence[int] | None) -> list[torch.Generator]:
 
 
 def _kept(x: Tensor, streams: Sequence[torch.Generator], share: float) -> Tensor:
-    """Return the factors of dropout for features [B, h, w, N]: 0, or 1 / (1 - share)."""
+    """Return the factors of dropout for features [B, N, h, w]: 0, or 1 / (1 - share)."""
     drawn = [torch.rand(x.shape[1:], generator=rng) for rng in streams]
     kept = torch.stack(drawn) >= share
     factors = kept.to(x.dtype) / (1 - share)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from synthaug.generators.base import SamplerOptions
-from synthaug.generators.crn import build, sampler
 from synthaug.generators.crn.config import Config
 from synthaug.generators.crn.fast import FastCascade, FastLevel
 from synthaug.generators.crn.network import CascadedRefinement, Level
-from synthaug.generators.crn.sampler import choose
-from tests.generators.spade.networks import maps_of
 
 
 def settled(config: Config) -> CascadedRefinement:
@@ -39,20 +35,3 @@ def test_wide_levels_go_by_tiles_where_their_sides_allow() -> None:
     assert [one.conv1.tile for one in fast] == [4, 2, 1]
     assert FastLevel(level, (8, 8), torch.bfloat16).conv1.tile == 2
     assert FastLevel(Level(9, 64), (8, 8), torch.float32).conv1.tile == 1
-
-
-def test_a_seed_chooses_one_of_the_images() -> None:
-    network = build(Config(resolution=16, aspect_ratio=1.0, width=8, images=9), 4)
-    made = sampler(network, SamplerOptions()).sample(maps_of(16, 16, 4, seed=0), [5]).images
-    with torch.inference_mode():
-        from synthaug.generators.spade.semantics import semantics
-
-        dense = semantics(maps_of(16, 16, 4, seed=0), True, False).dense
-        every = network(dense)[0, choose(9, 5)]
-    expected = ((every + 1) * 127.5).round().clamp(0, 255)
-    assert (
-        torch.from_numpy(made[0].astype("float32")) - expected.permute(1, 2, 0)
-    ).abs().max() <= 1
-    choices = [choose(9, seed) for seed in range(300)]
-    assert set(choices) == set(range(9))
-    assert max(choices.count(k) for k in range(9)) < 60
