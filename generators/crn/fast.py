@@ -102,7 +102,7 @@ class FastCascade(nn.Module):
         for level in self.levels[1:]:
             doubled = double(channels_first(x))
             seen = at_size(maps, (doubled.shape[2], doubled.shape[3]))
-            both = torch.cat([seen.to(self.dtype), doubled], 1)
+            both = torch.cat([doubled, seen.to(self.dtype)], 1)
             x = level(channels_last(both))
         return self._colors(x, choices)
 

@@ -68,7 +68,7 @@ class CascadedRefinement(nn.Module):
         levels = []
         before = 0
         for width in config.level_widths:
-            levels.append(Level(channels + before, width))
+            levels.append(Level(before + channels, width))
             before = width
         self.levels = nn.ModuleList(levels)
         self.head = nn.Conv2d(before, 3 * config.images, 1)
@@ -87,7 +87,7 @@ class CascadedRefinement(nn.Module):
         for level in self.levels[1:]:
             x = double(x)
             seen = at_size(maps, (x.shape[2], x.shape[3]))
-            x = level(torch.cat([seen.to(x.dtype), x], 1))
+            x = level(torch.cat([x, seen.to(x.dtype)], 1))
         return as_images(self.head(x), self.config.images)
 
 

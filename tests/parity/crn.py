@@ -158,8 +158,8 @@ class Seen:
 
     def _inputs(self, rows: int) -> Callable[..., None]:
         def hook(_module: Any, inputs: tuple[Tensor]) -> None:
-            self.values[f"resize_area_{rows}"] = inputs[0][:, : self.channels]
-            self.values[f"resize_bilinear_{rows}"] = inputs[0][:, self.channels :]
+            self.values[f"resize_area_{rows}"] = inputs[0][:, -self.channels :]
+            self.values[f"resize_bilinear_{rows}"] = inputs[0][:, : -self.channels]
 
         return hook
 
