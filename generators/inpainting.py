@@ -118,7 +118,7 @@ def digest_of(config: Config) -> str:
 
 
 def _weights_at(key: str, place: str) -> list[Path]:
-    """Return the weights in a folder, or the file itself; ValueError where there are none."""
+    """Return the weights in a folder or the file itself; ValueError without any."""
     root = Path(place)
     files = sorted(root.rglob("*.safetensors"))
     if root.is_file() and root.suffix == ".safetensors":

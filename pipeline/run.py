@@ -64,7 +64,9 @@ class Console:
 
 
 def check(job: Job, console: Console) -> None:
-    """Check all that can be known before a run, every image included, and explain its steps.
+    """Check all that can be known before a run and explain its steps.
+
+    Every image is looked at.
 
     Changes nothing.
     """

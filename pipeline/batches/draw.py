@@ -67,7 +67,7 @@ class Draw:
         return indices
 
     def drawn_for(self, step: int) -> list[int]:
-        """Return the class that each image [batch] of a batch was drawn for; -1 = for none."""
+        """Return the class that each image [batch] was drawn for; -1 = for none."""
         if not self.images_of_class:
             return [-1] * self.batch
         points = self._points(step)

@@ -50,7 +50,7 @@ def load_object(file: Path) -> tuple[Json, str]:
 
 
 def open_object(file: Path) -> tuple[Json, str]:
-    """Return the JSON object of a COCO file, and its sha256; the whole file is checked.
+    """Return the JSON object of a COCO file, checked whole, and its sha256.
 
     Its lists are `Records`: they stay in the file and are read when they are gone through.
     """

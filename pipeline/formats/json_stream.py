@@ -137,7 +137,10 @@ class Text:
         self._at = characters - self._passed
 
     def next_sign(self) -> str:
-        """Return the next character that is no space, where the text then stands; "" at the end."""
+        """Return the next character that is no space, "" at the end.
+
+        The text then stands there.
+        """
         while True:
             while self._at < len(self._text):
                 if self._text[self._at] not in _SPACES:
@@ -148,7 +151,7 @@ class Text:
             self._more()
 
     def expect(self, sign: str, told: str = "") -> None:
-        """Pass over a sign of the grammar; DatasetError, in words, where another stands there."""
+        """Pass over a sign of the grammar; DatasetError where another stands there."""
         if not self.passes(sign):
             fault = told or f"Expecting {sign!r} delimiter"
             raise self.invalid(json.JSONDecodeError(fault, self._text, self._at))

@@ -1,4 +1,7 @@
-"""Rows of a data set held as bytes: a third of what they take as Python objects, or less."""
+"""Rows of a data set held as bytes.
+
+A third of what they take as Python objects, or less.
+"""
 
 from __future__ import annotations
 

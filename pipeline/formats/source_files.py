@@ -48,7 +48,7 @@ def find_file(
 
 
 def spelling(folder: Path, name: str) -> str:
-    """Return a name as the file in a folder is called, where it has another spelling there.
+    """Return a name as the file in a folder is spelled.
 
     Windows writes backslashes; macOS takes letters with marks apart (NFD), other systems do not.
     """

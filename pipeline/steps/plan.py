@@ -67,7 +67,7 @@ def check_data(job: Job, inputs: Inputs) -> None:
 
 
 def explain(job: Job, inputs: Inputs) -> list[str]:
-    """Return lines on what is planned: how many images, of which classes, and where they go."""
+    """Return lines on what is planned: images, their classes and places."""
     plan = job.plan
     number = f"{plan.count} images" if plan.count else "as many images as are needed"
     lines = [f"plan: {number}, target '{plan.target}'"]

@@ -82,7 +82,7 @@ def check_data(job: Job, inputs: Inputs) -> None:
 
 
 def links(manifest: Manifest) -> list[Link]:
-    """Return what is known of the generator from its training: its loss on held-out photos.
+    """Return what training tells of the generator: its loss on held-out photos.
 
     That alone does not say what it paints; verification and scores do.
     """

@@ -57,7 +57,7 @@ class EditConditioning(RealImageConditioning):
     uses: ClassVar[tuple[str, ...]] = USES
 
     def drawn_for(self, scene: Scene) -> Objects:
-        """Return the things: of stuff nothing is painted, so no image is drawn for its sake."""
+        """Return the things: no image is drawn for the sake of its stuff."""
         counted = super().drawn_for(scene)
         return counted.select(counted.isthing)
 

@@ -1,4 +1,4 @@
-"""Whether the detectors of a trial learned enough for a comparison to say anything.
+"""Whether the detectors of a trial learned enough to be compared.
 
 Arms that recognise next to nothing differ by chance. Half of the images is then as good as all of
 them, and a difference of two seeds is noise, whatever the images are worth.

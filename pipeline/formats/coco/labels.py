@@ -304,7 +304,10 @@ def _extent(segmentation: Segmentation, size: Size) -> Box | None:
 
 
 def _goes_around_again(polygon: Floats) -> bool:
-    """Whether a polygon passes two points again: what it goes around twice is not filled."""
+    """Tell whether a polygon passes two points again.
+
+    What it goes around twice is not filled.
+    """
     points = {tuple(point) for point in polygon.reshape(-1, 2).tolist()}
     return len(points) < len(polygon) // 2 - 1
 

@@ -73,7 +73,7 @@ def _told_apart(scores: Mapping[str, Any]) -> list[Gate]:
 
 
 def _detail(scores: Mapping[str, Any]) -> list[Gate]:
-    """Return the gate of the finest detail, which too smooth and too noisy objects fail."""
+    """Return the gate of fine detail: too smooth and too noisy objects fail it."""
     metric = scores.get("spectrum")
     if metric is None:
         return []
@@ -90,7 +90,7 @@ def _detail(scores: Mapping[str, Any]) -> list[Gate]:
 
 
 def _copies(scores: Mapping[str, Any]) -> list[Gate]:
-    """Return the gate of objects that are nearer to training objects than real ones are."""
+    """Return the gate of objects nearer to training objects than real ones are."""
     metric = scores.get("memorizing")
     value = metric["values"]["distance"] if metric else None
     if value is None:

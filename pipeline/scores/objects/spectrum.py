@@ -109,7 +109,7 @@ def ratio(real: ObjectSet, other: ObjectSet) -> float | None:
 
 
 def interval(real: ObjectSet, other: ObjectSet) -> tuple[float, float, float] | tuple[None, ...]:
-    """Return the ratio with its 95 % interval; None three times where there is no ratio.
+    """Return the ratio with its 95 % interval; three times None where there is none.
 
     Objects are drawn, classes are not. A single object of a class has no spread: it takes that of
     all.
