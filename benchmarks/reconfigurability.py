@@ -112,10 +112,10 @@ def edits(
 
 def layout_of(scene: Scene, names: list[str]) -> list[tuple[str, list[float]]]:
     objects = scene.objects.select(~scene.objects.iscrowd)
-    shares = (objects.boxes / np.array([scene.width, scene.height] * 2, np.float32)).clip(0, 1)
-    return [
-        (names[c], box) for c, box in zip(objects.category.tolist(), shares.tolist(), strict=True)
-    ]
+    sides = np.array([scene.width, scene.height] * 2, np.float32)
+    shares = (objects.boxes / sides).clip(0, 1)
+    classes = [names[index] for index in objects.category.tolist()]
+    return list(zip(classes, shares.tolist(), strict=True))
 
 
 def main() -> None:

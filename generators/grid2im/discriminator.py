@@ -85,7 +85,10 @@ class MaskDiscriminator(nn.Module):
         """Masks [n, M, M] of objects with labels [n] -> features of the one scale."""
         first = self.scale0_layer0(masks[:, None])
         second = self.scale0_layer1(first)
-        classes = F.one_hot(labels, self.labels).to(masks.dtype)[:, :, None, None]
-        told = classes.expand(-1, -1, *second.shape[2:])
-        third = self.scale0_layer2(torch.cat([second, told], 1))
-        return [[first, second, third, self.scale0_layer3(third)]]
+        classes = F.one_hot(labels, self.labels).to(masks.dtype)
+        height, width = second.shape[2:]
+        everywhere = classes[:, :, None, None].expand(-1, -1, height, width)
+        with_classes = torch.cat([second, everywhere], 1)
+        third = self.scale0_layer2(with_classes)
+        scores = self.scale0_layer3(third)
+        return [[first, second, third, scores]]

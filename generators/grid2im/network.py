@@ -38,12 +38,15 @@ def attributes_of(graphs: SceneGraphs) -> Tensor:
     boxes = graphs.boxes
     sides = boxes[:, 2:] - boxes[:, :2]
     area = (sides[:, 0] * sides[:, 1]).clamp(0, 1)
-    size = (area * (SIZE_BINS - 1)).round().long()
-    middles = torch.tensor(centers(boxes, graphs.masks), device=boxes.device).view(-1, 2)
-    cells = (middles.clamp(0, 1) * (CELLS - 1)).round().long()
-    cell = cells[:, 0] + CELLS * cells[:, 1]
-    both = [F.one_hot(size, SIZE_BINS), F.one_hot(cell, CELLS * CELLS)]
-    return torch.cat(both, 1).to(boxes.dtype)
+    bins = (area * (SIZE_BINS - 1)).round().long()
+    sizes = F.one_hot(bins, SIZE_BINS)
+
+    found = centers(boxes, graphs.masks)
+    middles = torch.tensor(found, device=boxes.device).view(-1, 2)
+    grid = (middles.clamp(0, 1) * (CELLS - 1)).round().long()
+    columns, rows = grid.unbind(1)
+    cells = F.one_hot(columns + CELLS * rows, CELLS * CELLS)
+    return torch.cat([sizes, cells], 1).to(boxes.dtype)
 
 
 def front_masks(mass: Tensor, masks: Tensor, is_row: Tensor) -> Tensor:

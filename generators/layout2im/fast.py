@@ -71,13 +71,16 @@ class FastObjects(nn.Module):
         gain, bias = self.norms[0](labels)
         inside = gain * (vectors @ self.c1[:, :, 0, 0].t())  # what 1 in the mask adds
         if in_boxes:
-            x = self._of_boxes(inside, bias, masks, labels)
+            second = self._of_boxes(inside, bias, masks, labels)
         else:
             padded = F.pad(masks, (1, 1, 1, 1))[:, None]
-            x = torch.addcmul(_as_map(bias), _as_map(inside), padded).relu_()
-            x = self._normed(1, F.conv2d(x, self.c2, stride=2, padding=1), labels).relu_()
-        x = self._normed(2, F.conv2d(x, self.c3, stride=2, padding=1), labels).relu_()
-        return self._normed(3, F.conv2d(x, self.c4, stride=2, padding=1), labels)
+            first = torch.addcmul(_as_map(bias), _as_map(inside), padded).relu_()
+            halved = F.conv2d(first, self.c2, stride=2, padding=1)
+            second = self._normed(1, halved, labels).relu_()
+        halved = F.conv2d(second, self.c3, stride=2, padding=1)
+        third = self._normed(2, halved, labels).relu_()
+        halved = F.conv2d(third, self.c4, stride=2, padding=1)
+        return self._normed(3, halved, labels)
 
     def _of_boxes(self, inside: Tensor, bias: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
         """Return the second map [n, 2 C, 33, 33] of masks that are 0 or 1."""

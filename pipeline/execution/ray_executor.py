@@ -328,14 +328,6 @@ class RayExecutor:
             return death
         return None
 
-    def _wait(self, ref: Any, tick: Tick | None) -> Any:
-        while True:
-            done, _ = self._ray.wait([ref], timeout=1.0)
-            if tick:
-                tick()
-            if done:
-                return self._get(ref)
-
     def _get(self, ref: Any) -> Any:
         """Return a result; what the task raised comes back as it was raised there."""
         try:

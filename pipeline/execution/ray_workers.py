@@ -9,6 +9,7 @@ worker is enough to finish.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -69,6 +70,8 @@ class Crew:
         self._failed_starts = 0  # in a row
         self._losses: list[tuple[Hand, float]] = []  # and when; those the user was not told of
         self._waits_since = time.monotonic()  # for a worker
+        self._room = 0
+        self._room_seen = -math.inf  # when; asking goes over the network, so not with every result
 
     def run(
         self, make: Callable[[], Callable[[Any], Any]], items: Iterator[Any], most: int
@@ -157,8 +160,11 @@ class Crew:
             item = waiting.popleft()
             reference = hand.actor.run.remote(work, item.content)
             self._running[reference] = (hand, item)
-        room = max(1, self._door.room())
-        self._ask_for(min(most, room))
+        now = time.monotonic()
+        if now - self._room_seen >= CHECK_SECONDS:
+            self._room = max(1, self._door.room())
+            self._room_seen = now
+        self._ask_for(min(most, self._room))
 
     def _ask_for(self, count: int) -> None:
         """Have so many workers in all, those that wait for room included."""

@@ -144,7 +144,20 @@ def test_one_worker_finishes_though_all_others_wait_for_room_for_ever() -> None:
     assert all(actor.node or actor.dead for actor in cluster.actors), "one waits still"
 
 
-def test_machines_that_join_are_used() -> None:
+def test_the_room_is_not_asked_for_with_every_result() -> None:
+    cluster, asked = Cluster(a=2), list[int]()
+
+    def room() -> int:
+        asked.append(1)
+        return 2
+
+    cluster.room = room  # type: ignore[method-assign]
+    list(crew_of(cluster, []).run(squares, iter(range(40)), 40))
+    assert len(asked) == 1
+
+
+def test_machines_that_join_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_workers, "CHECK_SECONDS", 0.0)
     cluster = Cluster(a=1)
 
     def moment(number: int) -> None:
