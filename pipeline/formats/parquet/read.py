@@ -112,8 +112,12 @@ class ParquetDataset(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(index)
         group = bisect_right(self._starts, index) - 1
-        scene = self._cached_group(group).scene(index - self._starts[group])
-        _check_masks(scene, self._groups[group][0])
+        rows = self._cached_group(group)
+        row = index - self._starts[group]
+        scene = rows.scene(row)
+        if row not in rows.checked:
+            _check_masks(scene, self._groups[group][0])
+            rows.checked.add(row)
         return scene
 
     def fingerprint(self) -> str:
@@ -155,6 +159,7 @@ class _RowGroup:
             if table.column(name).null_count:
                 raise pa.ArrowInvalid(f"column '{name}' has empty rows")
         self._table = table
+        self.checked: set[int] = set()  # rows whose masks are known to be sound
         objects = table.column("objects").combine_chunks()
         there = {field.name for field in objects.type}
         lists = {
