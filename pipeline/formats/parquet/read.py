@@ -76,7 +76,7 @@ class _Shard:
 class ParquetDataset(Dataset):
     """A table of shards, read one row group at a time.
 
-    Memory does not grow with the number of rows.
+    Memory does not grow with the number of rows, but for a byte of each.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class ParquetDataset(Dataset):
             for number, rows in enumerate(shard.groups):
                 self._groups.append((shard.name, number))
                 self._starts.append(self._starts[-1] + rows)
+        self._checked = bytearray(len(self))  # of each row whether its masks are known to be sound
         self._cached_group = lru_cache(_CACHED_GROUPS)(self._read_group)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -112,12 +113,10 @@ class ParquetDataset(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(index)
         group = bisect_right(self._starts, index) - 1
-        rows = self._cached_group(group)
-        row = index - self._starts[group]
-        scene = rows.scene(row)
-        if row not in rows.checked:
+        scene = self._cached_group(group).scene(index - self._starts[group])
+        if not self._checked[index]:
             _check_masks(scene, self._groups[group][0])
-            rows.checked.add(row)
+            self._checked[index] = 1
         return scene
 
     def fingerprint(self) -> str:
@@ -159,7 +158,6 @@ class _RowGroup:
             if table.column(name).null_count:
                 raise pa.ArrowInvalid(f"column '{name}' has empty rows")
         self._table = table
-        self.checked: set[int] = set()  # rows whose masks are known to be sound
         objects = table.column("objects").combine_chunks()
         there = {field.name for field in objects.type}
         lists = {
