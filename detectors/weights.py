@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from synthaug.detectors.base import Tensors
 from synthaug.detectors.detectron2_zoo import innermost, read_pickle
-from synthaug.published.files import UNREADABLE
+from synthaug.published.files import UNREADABLE, stand_in
 from synthaug.published.pickles import one_line
 
 KIND = "detector"
@@ -134,7 +134,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as err:
-        reason = one_line(err)
+        reason = stand_in(path) or one_line(err)
         raise ValueError(
             f"{path}: is not a readable file of plain weights ({reason}); download it again"
         ) from err

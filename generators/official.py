@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from synthaug.generators import checkpoint
 from synthaug.published import tensor_bundle
-from synthaug.published.files import UNREADABLE
+from synthaug.published.files import UNREADABLE, stand_in
 
 State = dict[str, Tensor]
 
@@ -260,6 +260,9 @@ def _tensors(path: Path) -> State:
     """Every tensor of a file by name."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; check the path")
+    instead = stand_in(path)
+    if instead:
+        raise ValueError(f"{path}: no checkpoint ({instead})")
     if path.suffix == ".safetensors":
         return _safe_tensors(path)
     if path.suffix == tensor_bundle.INDEX:

@@ -26,7 +26,7 @@ from synthaug.pipeline.core.errors import (
 )
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.links import Link, weak
-from synthaug.pipeline.core.readable import check_content, read_scene
+from synthaug.pipeline.core.readable import read_scene
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.skipped import Skipped, short_lines
 from synthaug.pipeline.core.storage import Folder, check_writable, link_all
@@ -34,7 +34,7 @@ from synthaug.pipeline.execution.context import MANIFEST, Context, Output
 from synthaug.pipeline.execution.executor import Executor
 from synthaug.pipeline.execution.ray_executor import RayExecutor, open_executor
 from synthaug.pipeline.steps.contract import Published, Step, links_of, load_steps
-from synthaug.pipeline.steps.inputs import Inputs, check_sides, check_size, open_inputs
+from synthaug.pipeline.steps.inputs import Inputs, check_sides, check_size, check_split, open_inputs
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def check(job: Job, console: Console) -> None:
         RayExecutor.check_reachable(job.cluster.address)
     _check_job(job, steps)
     inputs = open_inputs(job)
-    _check_labels(inputs)
+    _check_labels(job, inputs)
     _check_data(job, steps, inputs)
     _check_images(job, inputs, console)
     for step in steps.values():
@@ -94,13 +94,13 @@ def _check_data(job: Job, steps: Mapping[str, Step], inputs: Inputs) -> None:
         step.check_data(job, inputs)
 
 
-def _check_labels(inputs: Inputs) -> None:
+def _check_labels(job: Job, inputs: Inputs) -> None:
     """Raise DatasetError for a labelled split with nothing to be learnt in it."""
     for name, table in inputs.splits.items():
         if name == "unlabelled":
             continue
         found = any(_has_object(table, index) for index in range(len(table)))
-        check_content(f"data.{name}", table, len(table), int(found))
+        check_split(job, name, table, len(table), int(found))
 
 
 def _has_object(table: Dataset, index: int) -> bool:
@@ -137,7 +137,7 @@ def _check_split(job: Job, name: str, table: Dataset, console: Console) -> None:
     for line in short_lines(skipped):
         console.tell(line)
     if name != "unlabelled":
-        check_content(f"data.{name}", table, images, objects)
+        check_split(job, name, table, images, objects)
 
 
 # ---- The run ----

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.models import vgg16, vgg19
 
 from synthaug.published.convolutions import PACKAGE, package_file, read_package_features
-from synthaug.published.files import UNREADABLE
+from synthaug.published.files import UNREADABLE, stand_in
 
 # Weights of the mean absolute differences after relu1_1 ... relu5_1
 WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
@@ -161,7 +161,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as err:
         text = str(err).strip() or type(err).__name__
-        reason = text.splitlines()[0][:120]
+        reason = stand_in(path) or text.splitlines()[0][:120]
         raise ValueError(
             f"{path}: is not a readable file of plain weights ({reason}); {ADVICE}"
         ) from err

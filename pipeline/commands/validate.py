@@ -13,6 +13,7 @@ from synthaug.pipeline.core.readable import UNREADABLE, check_content
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.formats.reference import open_dataset, parse, split
 from synthaug.pipeline.survey.findings import (
+    ALL_CROWDS,
     ERROR,
     NO_IMAGE,
     NO_OBJECT,
@@ -107,7 +108,7 @@ def _state_line(found: Sequence[Finding]) -> str:
     """Return the state of sets in words."""
     wrong, is_empty = 0, False
     for finding in found:
-        if finding.what in (NO_IMAGE, NO_OBJECT):
+        if finding.what in (NO_IMAGE, NO_OBJECT, ALL_CROWDS):
             is_empty = True
         elif finding.level == ERROR:
             wrong += finding.count
@@ -133,7 +134,9 @@ def _check_content(counted: Tally) -> None:
             f"{counted.reference}: not one of its {len(counted.table)} images can be read; "
             f"the first: {unreadable[0]}"
         )
-    check_content(counted.reference, counted.table, counted.images, counted.num_objects)
+    check_content(
+        counted.reference, counted.table, counted.images, counted.num_objects - counted.crowds
+    )
 
 
 def _raise_for(found: Sequence[Finding], strict: bool) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core import exif
 from synthaug.pipeline.core.arrays import Bytes, Floats32
 from synthaug.pipeline.core.boxes import Size
-from synthaug.pipeline.core.errors import DatasetError, one_line
+from synthaug.pipeline.core.errors import DatasetError, one_line, stand_in
 from synthaug.pipeline.core.scene import ImageRef, Scene
 
 # what is decoded; never all that Pillow knows, of which some start other programs
@@ -269,15 +269,10 @@ def _header_of(image: Any, file: IO[bytes], max_pixels: int | None = None) -> He
 
 def reason(data: bytes, err: Exception) -> str:
     """Return why a file is no image, for a message."""
+    instead = stand_in(data)
+    if instead:
+        return instead
     start = data[:200].lstrip().lower()
-    if not data:
-        return "the file is empty"
-    if not data.strip(b"\0"):
-        return "the file holds nothing but zeros"
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer: get the file itself with `git lfs pull`"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "it is a web page: the download failed"
     if start.startswith((b"<svg", b"<?xml")):
         return "it is an SVG or XML text, not an image of pixels"
     if "BytesIO" in str(err):

@@ -82,12 +82,20 @@ def skips_any(table: Dataset) -> bool:
     return any(table.skips_bad(index) for index in range(len(table)))
 
 
-def check_content(source: str, table: Dataset, images: int, objects: int) -> None:
-    """Raise DatasetError, which begins with `source`, for an empty set."""
+LABELS_WANTED = "name a labelled set (unlabelled images can be data.unlabelled)"
+
+
+def check_content(
+    source: str, table: Dataset, images: int, objects: int, advice: str = LABELS_WANTED
+) -> None:
+    """Raise DatasetError, which begins with `source`, for an empty set.
+
+    `advice` says what to do about images without an object to be learnt.
+    """
     if not images:
         raise DatasetError(f"{source}: not one image is in the data set; name one that has images")
     if table.has_labels and not objects:
         raise DatasetError(
             f"{source}: {images} images, and their annotations hold not one object to be learnt; "
-            "name a labelled set (unlabelled images can be data.unlabelled)"
+            f"{advice}"
         )

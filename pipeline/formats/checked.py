@@ -13,7 +13,7 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.packed import Packed
-from synthaug.pipeline.formats.validation import RecordError
+from synthaug.pipeline.formats.validation import BoxUnits, RecordError
 
 Row = TypeVar("Row")
 T = TypeVar("T")
@@ -72,6 +72,7 @@ class Checker:
     on_bad: str  # stop | skip
     skipped: Skipped = field(default_factory=Skipped)  # by reason
     cuts_boxes: bool = False  # those that reach out of their image
+    units: BoxUnits = field(default_factory=BoxUnits)  # of the boxes that readers see
 
     def each(
         self, records: Iterable[Any], kind: str, take: Callable[[Any], None], key: str = "id"
@@ -80,9 +81,10 @@ class Checker:
 
         A refused record is counted, or raises DatasetError that names it by its `kind` and its
         value of `key`, or its position where it has none. When every record is refused, it raises
-        in any case: nothing would be left.
+        in any case: nothing would be left. So it does where the boxes are no pixels.
         """
         taken = self._pass(records, kind, take, key)
+        self.units.check(self.file)
         if taken.first is not None and not taken.good and taken.bad > 1:
             raise DatasetError(
                 f"{self.file}: {taken.first}; so are all {taken.bad}, nothing is left: "

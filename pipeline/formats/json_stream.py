@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from synthaug.pipeline.core.errors import DatasetError, one_line
+from synthaug.pipeline.core.errors import DatasetError, one_line, stand_in
 from synthaug.pipeline.core.json_values import Json
 
 _PIECE = 1 << 20  # bytes read at a time
@@ -259,6 +259,9 @@ def encoding_of(head: bytes) -> str:
         raise ValueError("it is compressed by gzip; unpack it")
     if not head.strip():
         raise ValueError("it is empty")
+    instead = stand_in(head)
+    if instead:
+        raise ValueError(instead)
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -270,7 +273,13 @@ def invalid(file: Path, err: Exception, line: int = 0, column: int = 0) -> Datas
     """Return the error of a file that is no JSON, with its place where that is known."""
     where = ""
     reason = one_line(err)
-    if isinstance(err, json.JSONDecodeError):
+    if isinstance(err, RecursionError):
+        reason = "it is nested too deep"
+    elif reason.startswith("Exceeds the limit"):
+        reason = "a number has thousands of digits"
+    elif isinstance(err, json.JSONDecodeError):
         where = f" at line {line or err.lineno}, column {column or err.colno}"
         reason = err.msg
+        if reason == "Extra data":
+            reason = "there is more behind the end, as in JSON lines"
     return DatasetError(f"{file}: not valid JSON{where} ({reason}); correct or restore the file")

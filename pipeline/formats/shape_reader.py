@@ -32,8 +32,11 @@ class ShapeReader:
 
     def keep(self, image: DrawnImage, objects: Iterable[Drawn]) -> None:
         """Keep a checked image with its objects."""
+        kept = tuple(objects)
+        for drawn in kept:
+            self.check.units.see(drawn.box, image.size)
         self._ids.add(image.image_id)
-        self.images.append(replace(image, objects=tuple(objects)))
+        self.images.append(replace(image, objects=kept))
 
     def note(self, reason: str, name: str) -> None:
         """Count something by its reason; `name` says where in the file it is."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 
 from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.json_values import Json
 
 _TOLERANCE = 1.0  # pixels a box may stick out of its image; it is clipped
@@ -116,3 +120,28 @@ def has_extent(box: Box) -> bool:
     """Whether a box covers something once it is kept as float32."""
     x1, y1, x2, y2 = np.array(box, np.float32)
     return bool(x1 < x2 and y1 < y2)
+
+
+_LEAST_SIDE = 8  # pixels of an image in which boxes within a pixel are a mistake
+
+
+@dataclass
+class BoxUnits:
+    """Tells boxes in pixels from boxes that are parts of their image, 0 to 1."""
+
+    boxes: int = 0
+    parts: int = 0  # boxes within the first pixel of their image
+
+    def see(self, box: Sequence[float], size: Size) -> None:
+        """Count one box, whose four numbers are as in the file, of an image (H, W)."""
+        self.boxes += 1
+        if max(box) <= 1 and min(box) >= 0 and min(size) >= _LEAST_SIDE:
+            self.parts += 1
+
+    def check(self, file: Path) -> None:
+        """Raise DatasetError where most boxes are parts of their image."""
+        if self.parts * 2 > self.boxes:
+            raise DatasetError(
+                f"{file}: {self.parts} of {self.boxes} bboxes lie within the first pixel, so they "
+                "are parts of the image (0 to 1); multiply them by its width and height"
+            )

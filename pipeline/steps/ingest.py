@@ -16,14 +16,14 @@ from synthaug.pipeline.config.derive import Measured, derive
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.images import upright
 from synthaug.pipeline.core.json_values import Json, Manifest
-from synthaug.pipeline.core.readable import check_content, read_scene
+from synthaug.pipeline.core.readable import read_scene
 from synthaug.pipeline.core.scene import Dataset, ImageRef, Objects, Scene
 from synthaug.pipeline.core.skipped import Skipped, all_lines, short_lines
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.steps.contract import Published
-from synthaug.pipeline.steps.inputs import check_size, open_inputs
+from synthaug.pipeline.steps.inputs import check_size, check_split, open_inputs
 
 NEEDS: tuple[str, ...] = ()
 VERSION = 3
@@ -122,7 +122,7 @@ def run(context: Context) -> Json:
     for split in ("labelled", "validation"):
         objects = sum(splits[split]["objects"].values())
         images = splits[split]["images"]
-        check_content(f"data.{split}", inputs.splits[split], images, objects)
+        check_split(context.job, split, inputs.splits[split], images, objects)
     labelled = context.folder.sub("labelled")
     measured = context.executor.call(measure, labelled.uri)
     classes = [{"id": c.id, "name": c.name, "isthing": c.isthing} for c in inputs.categories]

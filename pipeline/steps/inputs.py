@@ -10,6 +10,7 @@ from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.datasets import Subset
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.images import label_of
+from synthaug.pipeline.core.readable import LABELS_WANTED, check_content
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.seeding import permuted, seed_for
 from synthaug.pipeline.formats.merge import with_classes
@@ -91,6 +92,24 @@ def _with_the_same_classes(splits: dict[str, Dataset]) -> dict[str, Dataset]:
     for split, table in splits.items():
         aligned[split] = with_classes(table, wanted, f"data.{split}", "data.labelled")
     return aligned
+
+
+def check_split(job: Job, split: str, table: Dataset, images: int, objects: int) -> None:
+    """Raise DatasetError for an empty split, or a labelled one without objects.
+
+    What is drawn from the labelled images says so, because no file is to blame.
+    """
+    fraction = job.data.validation_fraction
+    is_drawn = not job.data.validation
+    if is_drawn and images and not objects and split == "validation":
+        raise DatasetError(
+            f"data.validation_fraction: {fraction:g} drew {images} images without one object to be "
+            "learnt; name a data.validation set, or draw more"
+        )
+    advice = LABELS_WANTED
+    if is_drawn and split == "labelled":
+        advice += f", or a data.validation set: data.validation_fraction={fraction:g} took others"
+    check_content(f"data.{split}", table, images, objects, advice)
 
 
 def check_size(scene: Scene, max_pixels: int) -> None:

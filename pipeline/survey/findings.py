@@ -14,6 +14,7 @@ from synthaug.pipeline.survey.twins import shared, twins
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 NO_IMAGE, NO_OBJECT = "data set without an image", "labelled data set without an object"
+ALL_CROWDS = "crowds (ignore regions), and not one object to be learnt"
 _MANY = 0.1  # of a set's images without an object: labels may be missing
 _FEW = 10  # objects of a class
 
@@ -62,6 +63,8 @@ def _of_content(tally: Tally) -> Iterator[Finding]:
         yield Finding(ERROR, 1, NO_IMAGE, "name one that has images")
     elif tally.table.has_labels and not tally.num_objects:
         yield Finding(ERROR, 1, NO_OBJECT, "unlabelled images can be data.unlabelled")
+    elif tally.table.has_labels and tally.crowds == tally.num_objects:
+        yield Finding(ERROR, tally.crowds, ALL_CROWDS, "a run needs objects that are none")
 
 
 def _of_records(skipped: Skipped, stops: bool) -> Iterator[Finding]:

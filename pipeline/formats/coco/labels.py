@@ -167,6 +167,8 @@ class LabelReader:
 
     def _box(self, record: Json, size: Size, notes: list[tuple[str, str]]) -> Box:
         box = corners(record, "bbox")
+        if not self._is_ours:
+            self._check.units.see(record["bbox"], size)
         angle = _rotation(record)
         if angle:
             box = _around_turned(box, angle, size)

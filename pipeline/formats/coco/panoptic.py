@@ -170,7 +170,7 @@ def read(config: Config, root: Path = Path()) -> PanopticDataset:
     file = located(root, config.path)
     document, digest = open_object(file)
     check = Checker(file, config.on_bad)
-    categories = coco.read_categories(document, check)
+    categories = coco.read_categories(document, check, needs_isthing=True)
     images = coco.read_images(document, config, root, check)
     folder = file.with_suffix("")
     if config.maps:

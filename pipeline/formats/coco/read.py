@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import image_ref, located
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
 from synthaug.pipeline.formats.coco.label_table import LabelsByImage, LabelTable
-from synthaug.pipeline.formats.coco.labels import Label, LabelReader
+from synthaug.pipeline.formats.coco.labels import LabelReader
 from synthaug.pipeline.formats.coco.records import (
     Config,
     Image,
@@ -102,18 +101,13 @@ def read_document(
     images = read_images(document, config, root, check)
     reader = LabelReader(images, categories, check, is_ours(document))
     labels = LabelTable(images.images)
-    unit = _Unit()
 
     def add(record: Any) -> None:
         target = reader.target(record)
         if target is not None:
-            label = reader.read(record, target)
-            labels.add(target.key, label)
-            unit.see(label, target.image)
+            labels.add(target.key, reader.read(record, target))
 
     check.each(records, "annotation", add)
-    if not is_ours(document):
-        unit.check(file)
     dataset = CocoDataset(digest, categories, images.images, labels, check.skipped)
     dataset.has_labels = bool(records) or config.annotations == "required"
     return dataset
@@ -129,28 +123,3 @@ def _annotations(document: Json, file: Path, config: Config) -> RecordList:
             "such images can be data.unlabelled, or read with annotations=optional"
         )
     return section(document, "annotations", file)
-
-
-_LEAST_SIDE = 8  # pixels of an image in which boxes under a pixel are a mistake
-
-
-@dataclass
-class _Unit:
-    """Whether all boxes may be parts of their image, and not pixels."""
-
-    labels: int = 0
-    may_be_parts: bool = True
-
-    def see(self, label: Label, image: Image) -> None:
-        """Take one label."""
-        self.labels += 1
-        if max(label.box) > 1 or min(image.size) < _LEAST_SIDE:
-            self.may_be_parts = False
-
-    def check(self, file: Path) -> None:
-        """Raise DatasetError for boxes that are parts of the image."""
-        if self.labels and self.may_be_parts:
-            raise DatasetError(
-                f"{file}: every bbox lies within the first pixel, so they are parts of the image "
-                "(0 to 1); multiply them by its width and height"
-            )

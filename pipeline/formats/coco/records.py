@@ -81,13 +81,22 @@ class Image:
 # --- categories ---
 
 
-def read_categories(document: Json, check: Checker) -> tuple[Category, ...]:
-    """Check the category records of a file and return the categories by id."""
+def read_categories(
+    document: Json, check: Checker, needs_isthing: bool = False
+) -> tuple[Category, ...]:
+    """Check the category records of a file and return the categories by id.
+
+    `needs_isthing`: nothing but that field tells things from stuff.
+    """
     categories: dict[int, Category] = {}
 
     def add(record: Any) -> None:
         try:
             add_category(record, categories)
+            if needs_isthing and record.get("isthing") is None:
+                raise RecordError(
+                    "bad category", "isthing is missing: 1 for things that are counted, 0 for stuff"
+                )
         except RecordError as err:  # without it its objects would be lost, or another's
             raise RecordError(err.reason, err.detail, fatal=True) from err
 
@@ -105,6 +114,8 @@ def add_category(record: Any, categories: dict[int, Category]) -> None:
             "bad category",
             f"its id {key!r:.100} must be a whole number and its name {name!r:.100} a Unicode text",
         )
+    if not name:
+        raise RecordError("bad category", "its name is empty")
     if key in categories:
         raise RecordError("duplicate category id", "another category has the same id", fatal=True)
     parent = record.get("supercategory") or ""
@@ -250,6 +261,9 @@ def _first_file_name(records: RecordList) -> str:
     return ""
 
 
+OTHER_TYPE = "image_id that is a text where ids are numbers, or the reverse, taken as the same"
+
+
 class ImageReader:
     """Checks image records and keeps the good ones, and the keys of those it refused."""
 
@@ -264,11 +278,13 @@ class ImageReader:
         self.images: dict[str, Image] = {}  # by the id in the file
         self.refused: set[str] = set()
         self.missing = 0  # images without a file
+        self._id_types: set[type] = set()  # of the ids in the file: numbers, texts
         self._scene_ids: set[str] = set()
 
     def add(self, record: Any) -> None:
         """Check one image record."""
         key = key_of(record, "id")
+        self._id_types.add(type(record["id"]))
         if key in self.images:
             same = self.images[key].name == record.get("file_name")
             raise RecordError(
@@ -290,6 +306,8 @@ class ImageReader:
         """
         key = key_of(record, "image_id")
         if key in self.images:
+            if type(record["image_id"]) not in self._id_types:
+                skipped.note(OTHER_TYPE, f"annotation {record.get('id')!r:.100}: image_id {key!r}")
             return key
         if key in self.refused:
             skipped["annotation of a skipped image"] += 1

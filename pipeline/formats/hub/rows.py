@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.images import header_in
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.formats.hub.columns import Columns
-from synthaug.pipeline.formats.validation import Box, RecordError, is_int, number
+from synthaug.pipeline.formats.validation import Box, BoxUnits, RecordError, is_int, number
 
 _CLEAR = 10  # times as many boxes must fit one way as fail to fit it
 
@@ -37,8 +37,10 @@ def objects_of(record: Json, columns: Columns) -> list[Json]:
 def convention_of(records: Iterator[Json], columns: Columns, place: Path) -> str:
     """Return "xywh" or "xyxy": what the boxes of all rows can be.
 
-    Raises DatasetError where both fit, or neither does.
+    Boxes that are none are told when they are read. Raises DatasetError where both fit, or neither
+    does, and where the boxes are no pixels.
     """
+    units = BoxUnits()
     wrong = {"xywh": 0, "xyxy": 0}
     equal = {"xywh": 0, "xyxy": 0}  # boxes of the very area that is told
     count = 0
@@ -49,13 +51,17 @@ def convention_of(records: Iterator[Json], columns: Columns, place: Path) -> str
         except RecordError:
             continue  # told when it is read
         for one in found:
+            box = one.get(columns.box) if isinstance(one, dict) else None
+            if not _is_box(box):
+                continue
             count += 1
+            units.see(box, size)
             for name in wrong:
-                box = one.get(columns.box)
                 wrong[name] += not _fits(box, name, size)
                 equal[name] += _has_area(box, name, one.get("area"))
     if not count:
         return "xywh"
+    units.check(place)
     for name, other in (("xywh", "xyxy"), ("xyxy", "xywh")):
         if wrong[name] * _CLEAR < wrong[other]:
             return name
@@ -67,12 +73,18 @@ def convention_of(records: Iterator[Json], columns: Columns, place: Path) -> str
     )
 
 
-def _fits(value: Any, convention: str, size: Size) -> bool:
-    """Whether a box lies in its image, read by a convention."""
+def _is_box(value: Any) -> TypeGuard[list[float]]:
+    """Whether a value of the file is four numbers."""
     try:
-        x1, y1, x2, y2 = corners_of(value, convention)
+        corners_of(value, "xyxy")
     except RecordError:
         return False
+    return True
+
+
+def _fits(value: Any, convention: str, size: Size) -> bool:
+    """Whether a box lies in its image, read by a convention."""
+    x1, y1, x2, y2 = corners_of(value, convention)
     height, width = size
     return x1 < x2 <= width + 1 and y1 < y2 <= height + 1
 
@@ -89,6 +101,8 @@ def _has_area(value: Any, convention: str, area: Any) -> bool:
 
 def corners_of(value: Any, convention: str) -> Box:
     """Return a box of the file as x, y, x, y."""
+    if value is None:
+        raise RecordError("bad box", "its box is null")
     if not isinstance(value, list) or len(value) != 4:
         raise RecordError("bad box", f"its box {value!r:.100} has no four numbers")
     x, y, third, fourth = (number(one, "its box") for one in value)

@@ -422,6 +422,7 @@ class _Reader:
         y1 = _number(element, "bndbox/ymin")
         x2 = _number(element, "bndbox/xmax")
         y2 = _number(element, "bndbox/ymax")
+        self._check.units.see((x1, y1, x2, y2), size)
         told = f"box {x1:g} {y1:g} {x2:g} {y2:g} of {name!r}"
         if x2 < x1 or y2 < y1:
             raise RecordError("empty box", f"{told} has no extent")

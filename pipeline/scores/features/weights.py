@@ -120,14 +120,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     import torch
     from safetensors.torch import load_file
 
-    from synthaug.published.files import UNREADABLE
+    from synthaug.published.files import UNREADABLE, stand_in
 
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as err:
-        raise ValueError(f"{path}: is no file of weights ({first_line(err)}); get it anew") from err
+        reason = stand_in(path) or first_line(err)
+        raise ValueError(f"{path}: is no file of weights ({reason}); get it anew") from err
     if not isinstance(state, dict) or not all(
         isinstance(value, torch.Tensor) for value in state.values()
     ):

@@ -284,6 +284,16 @@ def test_where_nothing_is_there_nothing_is_in_order(data: Set, tmp_path: Path, w
     assert json.loads((tmp_path / "s.json").read_text())["state"] == "error"
 
 
+def test_crowds_alone_are_nothing_to_learn_from(data: Set) -> None:
+    for annotation in data.annotations:
+        annotation["iscrowd"] = 1
+    result = data.validate()
+    assert result.exit_code == 2
+    assert "8 images, 8 objects, 1 classes: nothing to learn from" in result.stdout
+    assert "8  crowds (ignore regions), and not one object to be learnt" in result.stdout
+    assert "hold not one object to be learnt; name a labelled set" in result.stderr
+
+
 def test_pages_that_are_not_read_are_told(data: Set) -> None:
     pages = [Image.new("RGB", (WIDTH, HEIGHT), color) for color in ("red", "blue")]
     key = data.picture("pages.tif", 1)

@@ -146,6 +146,11 @@ def test_the_shortest_decimal_is_the_same_float32(value):
         (b'{"a": [1], "a": []}', "the key 'a' is there twice in one object; keep one"),
         (b"\x1f\x8b\x08\x00", "it is compressed by gzip; unpack it"),
         ("größe".encode("latin-1"), "is no UTF-8 text"),
+        (b"<!DOCTYPE html><p>404", "it is a web page: the download failed"),
+        (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer: get the file"),
+        (b"[" * 100_000, "it is nested too deep"),
+        (b"9" * 5000, "a number has thousands of digits"),
+        (b"{}\n{}\n", r"at line 2, column 1 \(there is more behind the end, as in JSON lines\)"),
     ],
 )
 def test_what_another_reader_would_take_or_lose_is_named(tmp_path, data, message):

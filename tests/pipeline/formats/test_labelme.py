@@ -231,3 +231,8 @@ def test_other_json_and_unlisted_classes_are_named(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text("{")
     with pytest.raises(DatasetError, match="image 'b': not valid JSON"):
         open_dataset(f"labelme:{tmp_path}", tmp_path)
+
+
+def test_boxes_that_are_parts_of_the_image_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="1 of 1 bboxes lie within the first pixel"):
+        opened(tmp_path, shape("rectangle", [[0.1, 0.2], [0.5, 0.75]]))

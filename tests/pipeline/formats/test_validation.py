@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.formats.validation import (
     CUT,
     ROUNDED,
     Box,
+    BoxUnits,
     RecordError,
     clip_reason,
     flag,
@@ -142,3 +145,37 @@ def test_what_passes_lies_inside_and_has_an_extent(
     assert 0 <= box[0] < box[2] <= 20
     assert 0 <= box[1] < box[3] <= 10
     assert (excess > 0) == (box != (x1, y1, x2, y2))
+
+
+PART, PIXELS = (0.25, 0.5, 0.5, 0.125), (3, 4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([PART, PART], "2 of 2 bboxes"),
+        ([PART, PIXELS, PART], "2 of 3 bboxes"),
+        ([PART, PIXELS], ""),
+        ([(-1, 0, 1, 1)], ""),
+        ([], ""),
+    ],
+)
+def test_boxes_that_are_parts_of_their_image_are_told_where_most_are(
+    boxes: list[tuple[float, ...]], message: str
+) -> None:
+    units = BoxUnits()
+    for box in boxes:
+        units.see(box, SIZE)
+    if not message:
+        units.check(Path("a.json"))
+        return
+    with pytest.raises(DatasetError) as caught:
+        units.check(Path("a.json"))
+    assert str(caught.value).startswith(f"a.json: {message} lie within the first pixel")
+    assert "multiply them by its width and height" in str(caught.value)
+
+
+def test_in_images_of_a_few_pixels_such_boxes_are_right() -> None:
+    units = BoxUnits()
+    units.see((0, 0, 1, 1), (7, 100))
+    units.check(Path("a.json"))

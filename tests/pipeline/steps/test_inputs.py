@@ -22,7 +22,13 @@ from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, Sce
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.steps import inputs
-from synthaug.pipeline.steps.inputs import check_file, check_sides, check_size, open_inputs
+from synthaug.pipeline.steps.inputs import (
+    check_file,
+    check_sides,
+    check_size,
+    check_split,
+    open_inputs,
+)
 from tests.paths import JOBS
 
 CLASSES = (Category(3, "kite"), Category(7, "house"))
@@ -219,3 +225,21 @@ def test_a_key_may_be_empty_but_not_name_a_folder_or_nothing(tmp_path: Path) -> 
             f"detector.weights: there is no file '{path}'; correct the path or leave the key empty"
         )
         assert message == str(caught.value)
+
+
+def test_held_out_images_without_objects_blame_the_draw_and_not_a_file() -> None:
+    table = table_of(4)
+    job = job_of(validation_fraction=0.25)
+    with pytest.raises(DatasetError) as caught:
+        check_split(job, "validation", table, 4, 0)
+    assert str(caught.value) == (
+        "data.validation_fraction: 0.25 drew 4 images without one object to be learnt; "
+        "name a data.validation set, or draw more"
+    )
+    with pytest.raises(DatasetError, match=r"^data\.labelled: .*validation_fraction=0.25 took"):
+        check_split(job, "labelled", table, 4, 0)
+    named = job_of(validation="toy:val?count=4")
+    for split in ("labelled", "validation"):
+        check_split(named, split, table, 4, 1)
+        with pytest.raises(DatasetError, match=r"^data\.[a-z]+: 4 images, .*data\.unlabelled\)$"):
+            check_split(named, split, table, 4, 0)

@@ -206,6 +206,14 @@ def test_a_bad_record_is_named_or_counted(written, spoil, words):
     )
 
 
+def test_categories_must_tell_things_from_stuff(written):
+    document, reopen, _ = written
+    document["categories"][1].pop("isthing")
+    for on_bad in ("stop", "skip"):
+        with pytest.raises(DatasetError, match="category 7: isthing is missing: 1 for things"):
+            reopen(on_bad)
+
+
 def test_map_and_json_must_name_the_same_segments(written):
     document, reopen, folder = written
     document["annotations"][0]["segments_info"].pop()

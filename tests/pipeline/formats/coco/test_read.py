@@ -219,6 +219,36 @@ def test_a_bad_annotation_stops_with_its_id_or_is_counted(tmp_path, reason):
     assert dataset.skipped.names[reason.strip()][0].startswith("c.json: annotation 5: ")
 
 
+@pytest.mark.parametrize("polygon", [None, [[0.1, 0.1, 0.6, 0.1, 0.6, 0.9]]])
+def test_boxes_that_are_parts_of_the_image_are_told_before_their_masks(tmp_path, polygon):
+    content = document()
+    part = content["annotations"][0] | {"bbox": [0.25, 0.5, 0.5, 0.25], "segmentation": polygon}
+    content["annotations"] += [part | {"id": 6}, part | {"id": 7}]
+    for on_bad in ("stop", "skip"):
+        with pytest.raises(DatasetError, match=r"c\.json: 2 of 3 bboxes .* \(0 to 1\); multiply"):
+            opened(tmp_path, content, on_bad=on_bad)
+    content["annotations"].pop()
+    content["annotations"][1].pop("segmentation")
+    assert 2 == len(opened(tmp_path, content)[0].objects)
+    content["annotations"].pop(0)
+    content["info"] = {"description": WRITER}  # what we write is in pixels
+    assert 1 == len(opened(tmp_path, content)[0].objects)
+
+
+@pytest.mark.parametrize(("own", "other"), [("1", 1), (1, "1")])
+def test_an_image_id_of_another_type_is_taken_and_told(tmp_path, own, other):
+    content = document()
+    content["images"][0]["id"] = own
+    content["annotations"][0]["image_id"] = own
+    assert Counter() == opened(tmp_path, content).skipped
+    content["annotations"][0]["image_id"] = other
+    dataset = opened(tmp_path, content)
+    assert [5] == dataset[0].objects.id.tolist()
+    (reason,) = dataset.skipped
+    assert reason.startswith("image_id that is a text where ids are numbers, or the reverse")
+    assert ["annotation 5: image_id '1'"] == dataset.skipped.names[reason]
+
+
 IMAGES = {
     "missing image file": ({"file_name": "none.png"}, "'none.png' is not in"),
     "missing image file ": ({"file_name": ""}, "no name of a file"),

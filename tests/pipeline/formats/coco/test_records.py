@@ -72,6 +72,7 @@ def test_categories_are_sorted_by_id() -> None:
             "category 2: its id 2 must be a whole number and its name 'half \\ud800' a Unicode "
             "text",
         ),
+        ({"id": 2, "name": ""}, "category 2: its name is empty"),
         (
             {"id": 2, "name": "b", "supercategory": 5},
             "category 2: its supercategory must be a text",

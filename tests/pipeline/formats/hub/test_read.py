@@ -244,3 +244,21 @@ def test_a_group_with_fewer_rows_than_promised_is_told(
     monkeypatch.setattr("synthaug.pipeline.formats.hub.read.images_of", lambda *_: [])
     with pytest.raises(DatasetError, match="fewer rows than its footer says"):
         table[1]
+
+
+def test_null_boxes_are_named_as_such(tmp_path: Path) -> None:
+    objects = {"bbox": [[10, 10, 35, 15], None], "category": [0, 0]}
+    rows = [row(box=(10, 10, 35, 25)), row(key=1, objects=objects)]
+    with pytest.raises(DatasetError, match="row 1: object 2: its box is null; correct it, or"):
+        opened(tmp_path, *rows)
+    table = opened(tmp_path, *rows, option="?on_bad=skip")
+    assert [1, 1] == [len(scene.objects) for scene in table]
+    (named,) = table.skipped.names["bad box"]
+    assert named.endswith(": row 1: object 2: its box is null")
+
+
+def test_boxes_that_are_parts_of_the_image_are_named_whatever_the_option(tmp_path: Path) -> None:
+    rows = [row(box=(0.1, 0.2, 0.5, 0.6), key=key) for key in range(3)]
+    for option in ("", "?boxes=xyxy", "?boxes=xywh&on_bad=skip"):
+        with pytest.raises(DatasetError, match=r"3 of 3 bboxes lie within the first pixel.*0 to 1"):
+            opened(tmp_path, *rows, option=option)

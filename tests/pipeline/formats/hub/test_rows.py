@@ -107,3 +107,11 @@ def test_an_image_outside_the_table_is_told_with_its_path() -> None:
     for value in ({"bytes": None, "path": "a.png"}, {"bytes": b"", "path": "a.png"}):
         with pytest.raises(ValueError, match=r"path 'a\.png'.*embed_external_files"):
             bytes_of(value)
+
+
+def test_parts_of_the_image_are_told_and_what_is_no_box_does_not_decide() -> None:
+    with pytest.raises(DatasetError, match=r"2 of 3 bboxes lie within the first pixel"):
+        told(row([0.1, 0.2, 0.5, 0.5], [0, 0, 1, 1]), row([5, 5, 20, 8]))
+    no_box: Any = None
+    assert "xywh" == told(row([30, 5, 8, 8], no_box, [1, 2], [1, 2, 3, "4"]))  # type: ignore[list-item]
+    assert "xywh" == told(row(no_box))

@@ -231,3 +231,13 @@ def test_annotations_in_a_folder_per_class_are_found_by_their_name(folder: Path)
     (folder / "Annotations" / "cat" / "a.xml").write_text(text())
     with pytest.raises(DatasetError, match="'cat/a' and 'dog/a' are both called so"):
         open_dataset("voc:.", folder)
+
+
+def test_boxes_that_are_parts_of_the_image_are_told(folder: Path) -> None:
+    (folder / "ImageSets" / "Main" / "train.txt").write_text("a\n")
+    box = "<bndbox><xmin>0.1</xmin><ymin>0.2</ymin><xmax>0.5</xmax><ymax>1.0</ymax></bndbox>"
+    Image.new("RGB", (40, 20)).save(folder / "JPEGImages" / "a.jpg")
+    objects = f"<object><name>dog</name>{box}</object>"
+    (folder / "Annotations" / "a.xml").write_text(text(objects))
+    with pytest.raises(DatasetError, match="1 of 1 bboxes lie within the first pixel"):
+        open_dataset("voc:.", folder)
