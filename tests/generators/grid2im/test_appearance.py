@@ -18,9 +18,9 @@ def test_each_object_gets_an_earlier_one_of_its_class() -> None:
 def test_a_full_pool_gives_out_what_it_replaces() -> None:
     pool = AppearancePool(2, 1, size=2)
     codes = torch.arange(4.0)[:, None]
-    made = pool.exchange(torch.ones(4, dtype=torch.int64), codes, lambda _: 0)
-    assert made[:, 0].tolist() == [0, 0, 0, 2]
-    assert pool.codes[1, :, 0].tolist() == [3, 1]
+    made = pool.exchange(torch.ones(4, dtype=torch.int64), codes, lambda count: count - 1)
+    assert made[:, 0].tolist() == [0, 0, 1, 2]
+    assert pool.codes[1, :, 0].tolist() == [0, 3]
     assert pool.counts.tolist() == [0, 2]
 
 

@@ -16,12 +16,14 @@ from tests.generators.sg2im.scenes import graphs_of
 
 
 def test_attributes_are_a_size_bin_and_a_cell_of_the_middle() -> None:
-    graphs = graphs_of((1, 0))
+    graphs = graphs_of((3, 0))
     attributes = attributes_of(graphs)
-    assert attributes.sum(1).tolist() == [2, 2, 2]
+    assert attributes.sum(1).tolist() == [2] * 5
     # a box of 0.4 x 0.5 around (0.3, 0.35), and whole images around (0.5, 0.5)
     assert attributes[0].nonzero()[:, 0].tolist() == [round(9 * 0.2), 10 + 1 + 5 * 1]
-    assert attributes[1].nonzero()[:, 0].tolist() == [9, 10 + 2 + 5 * 2]
+    # the lower half of an image, whose middle is in another row than column
+    assert attributes[2].nonzero()[:, 0].tolist() == [4, 10 + 2 + 5 * 3]
+    assert attributes[3].nonzero()[:, 0].tolist() == [9, 10 + 2 + 5 * 2]
 
 
 def test_a_pixel_belongs_to_the_lightest_object_that_fills_it() -> None:

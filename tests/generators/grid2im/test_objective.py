@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from synthaug.generators import grid2im
 from synthaug.generators.base import TrainingBatch
 from synthaug.generators.grid2im.config import Config
 from synthaug.generators.grid2im.objective import Grid2ImObjective, Loop, known_masks
-from tests.generators.grid2im.scenes import LABELS, TINY
+from tests.generators.grid2im.scenes import LABELS, TINY, network_of
 from tests.generators.sg2im.scenes import graphs_of, layouts_of
 
 
@@ -46,6 +48,25 @@ def test_boxes_are_learned_from_where_attributes_are_told() -> None:
     assert len(objective.passes) == 8
 
 
+def test_the_wrong_layout_has_the_appearance_of_earlier_objects() -> None:
+    torch.manual_seed(0)
+    objective = Grid2ImObjective(Config(**TINY), LABELS)
+    generator, batch = network_of(), batch_of()
+    objective.networks["G"].load_state_dict(generator.state_dict())
+    objective.networks["G"].eval()
+    objective.generate(batch, torch.Generator().manual_seed(0))
+    pool: Any = copy.deepcopy(objective.networks["pool"])
+    objective.generate(batch, torch.Generator().manual_seed(5))
+    drawn = objective.draw(batch.layouts, torch.Generator().manual_seed(5))
+    made = objective.passes[1]
+    codes = generator.read_appearance(batch.images, made.graphs)
+    others = pool.exchange(made.graphs.labels, codes, drawn.choose)
+    assert (others - codes).abs().max() > 0.01
+    for layout, appearance in ((made.layout, codes), (made.wrong_layout, others)):
+        expected = generator.layout(made.graphs, appearance, made.graphs.boxes, made.true_masks)
+        torch.testing.assert_close(layout, expected)
+
+
 def terms(scores: float, **settings: Any) -> dict[str, float]:
     torch.manual_seed(0)
     objective = Grid2ImObjective(Config(**{**TINY, **settings}), LABELS)
@@ -63,6 +84,25 @@ def test_unsure_objects_weigh_less_in_the_object_terms_of_the_discriminator() ->
     assert 0 < unsure["d_object"] < sure["d_object"]
     assert 0 < unsure["d_class"] < sure["d_class"]
     assert terms(0.0, weigh_scores=False) == sure
+
+
+def test_real_and_fake_objects_are_weighed_alike() -> None:
+    """Of 7 rows 4 are objects and 3 whole images, which are always sure."""
+    torch.manual_seed(0)
+    objective = Grid2ImObjective(Config(**TINY), LABELS)
+    batch = batch_of(scores=0.25)
+    fake = objective.generate(batch, torch.Generator().manual_seed(0)).images.detach()
+    graphs, discriminators = objective.passes[0].graphs, objective.networks["D"].eval()
+    assert graphs.scores.tolist().count(0.25) == 4
+    losses = objective.discriminator_losses(batch, fake)
+    of_object, of_class = torch.zeros(()), torch.zeros(())
+    for images, sign in ((fake, 1), (batch.images, -1)):
+        scores, logits = discriminators.object(images, graphs)  # type: ignore[operator]
+        of_object = of_object + (F.softplus(sign * scores) * graphs.scores).mean()
+        errors = F.cross_entropy(logits, graphs.labels, reduction="none")
+        of_class = of_class + (errors * graphs.scores).mean()
+    torch.testing.assert_close(losses["d_object"].value, 0.5 * of_object)
+    torch.testing.assert_close(losses["d_class"].value, of_class)
 
 
 def test_the_mask_discriminator_learns_slower_and_a_training_resumes_bit_for_bit() -> None:

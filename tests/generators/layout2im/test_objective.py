@@ -15,7 +15,7 @@ from synthaug.generators.layout2im.config import Config
 from synthaug.generators.layout2im.objective import Layout2ImObjective, Loop, kl_divergence
 from synthaug.generators.layout2im.rows import rows_of
 from synthaug.generators.nn.imagenet import to_imagenet
-from tests.generators.layout2im.scenes import LABELS, TINY, layouts_of
+from tests.generators.layout2im.scenes import BOXES, LABELS, TINY, layouts_of, network_of
 
 
 def objective_of(**settings: Any) -> Layout2ImObjective:
@@ -42,23 +42,43 @@ def test_the_divergence_is_that_of_normal_distributions() -> None:
 
 def test_both_ways_are_painted_and_read_back() -> None:
     objective, batch = objective_of(lambda_z=1.0), batch_of()
+    generator: Any = objective.networks["G"]
+    generator.load_state_dict(network_of().state_dict())  # objects show, and are told apart
+    with torch.no_grad():
+        generator.crop_encoder.fc_logvar.bias.fill_(1.0)
     fakes = objective.generate(batch, torch.Generator().manual_seed(0))
     assert fakes.images.shape == (4, 3, 64, 64)
     rebuilt, random = fakes.images.chunk(2)
-    generator = objective.networks["G"]
     drawn = objective.draw(batch.layouts, torch.Generator().manual_seed(0))
     painted = generator(drawn.rows, drawn.z).images
     torch.testing.assert_close(random, painted)
-    read, _ = generator.read(random, drawn.rows)  # type: ignore[operator]
+    mean, log_variance = generator.read(to_imagenet(batch.images), drawn.rows)
+    z_of_real = mean + drawn.noise * log_variance.exp().sqrt()
+    torch.testing.assert_close(rebuilt, generator(drawn.rows, z_of_real).images)
+    read, _ = generator.read(random, drawn.rows)
     torch.testing.assert_close(fakes.losses["g_z"].value, (read - drawn.z).abs().mean())
     l1 = (rebuilt - to_imagenet(batch.images)).abs().mean()
     torch.testing.assert_close(fakes.losses["g_l1"].value, l1)
     assert fakes.losses["g_kl"].mean_over == "sum"
 
 
+def test_objects_come_in_an_order_that_is_drawn() -> None:
+    objective, batch = objective_of(), batch_of(counts=(2, 3))
+    layouts = replace(batch.layouts, scores=batch.layouts.labels * 0.1)
+    orders = set()
+    for seed in range(8):
+        rows = objective.draw(layouts, torch.Generator().manual_seed(seed)).rows
+        labels = rows.labels.tolist()
+        assert [1, 2, 1, 2, 3] == sorted(labels[:2]) + sorted(labels[2:])
+        assert torch.equal(rows.boxes, torch.from_numpy(BOXES)[rows.labels - 1])
+        torch.testing.assert_close(rows.scores, rows.labels * 0.1)
+        orders.add(tuple(labels))
+    assert len(orders) > 2
+
+
 def test_both_kinds_of_fakes_count_half() -> None:
     objective, batch = objective_of(), batch_of()
-    fake = torch.rand(4, 3, 64, 64)
+    fake = torch.cat([torch.zeros(2, 3, 64, 64), 5 * torch.rand(2, 3, 64, 64)])
     terms = objective.discriminator_losses(batch, fake)
     image = objective.networks["D"].image
     scores = [image(x) for x in (*fake.chunk(2), to_imagenet(batch.images))]  # type: ignore[operator]
@@ -68,7 +88,15 @@ def test_both_kinds_of_fakes_count_half() -> None:
     expected = (F.softplus(-scores[0]).mean() + F.softplus(-scores[1]).mean()) / 2
     torch.testing.assert_close(told["g_image"].value, expected)
     rows = rows_of(batch.layouts)
-    _, logits = objective.networks["D"].objects(to_imagenet(batch.images), rows)  # type: ignore[operator]
+    look: Any = objective.networks["D"].objects
+    real, logits = look(to_imagenet(batch.images), rows)
+    of_rebuilt, of_random = (look(images, rows) for images in fake.chunk(2))
+    of_fakes = (F.softplus(of_rebuilt[0]).mean() + F.softplus(of_random[0]).mean()) / 2
+    torch.testing.assert_close(terms["d_object"].value, of_fakes + F.softplus(-real).mean())
+    errors = [F.cross_entropy(seen[1], rows.labels) for seen in (of_rebuilt, of_random)]
+    torch.testing.assert_close(
+        told["g_class"].value, sum(errors) / 2 * objective.config.lambda_class
+    )
     torch.testing.assert_close(terms["d_class"].value, F.cross_entropy(logits, rows.labels))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from synthaug.generators import pix2pix
 from synthaug.generators.base import Layouts, SamplerOptions
@@ -21,6 +22,17 @@ def test_masks_are_the_visible_parts_of_the_boxes() -> None:
     assert samples.masks is not None
     assert samples.images.shape == (1, 32, 32, 3)
     assert samples.masks[0].sum((1, 2)).tolist() == [32 * 32 - 8 * 16, 8 * 16]
+
+
+def test_noise_is_the_images_own_wherever_it_stands_in_a_batch() -> None:
+    config = Config(resolution=64, width=2, num_layers=1, noise=True)
+    torch.manual_seed(0)
+    sampler = pix2pix.sampler(pix2pix.build(config, 4), SamplerOptions())
+    box = np.array([[0, 0, 1, 1]], np.float32)
+    one, two = (Layouts.collate([np.array([1])] * n, [box] * n, [np.ones(1)] * n) for n in (1, 2))
+    together = sampler.sample(two, [3, 9]).images
+    assert np.array_equal(together[1], sampler.sample(one, [9]).images[0])
+    assert not np.array_equal(together[0], together[1])
 
 
 def test_maps_of_another_network_are_one_line() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,6 +65,33 @@ def test_unsure_objects_weigh_less_in_the_object_terms_of_the_discriminator() ->
     assert 0 < unsure["d_object"] < sure["d_object"]  # the whole images still count
     assert 0 < unsure["d_class"] < sure["d_class"]
     assert terms(0.0, weigh_scores=False) == sure
+
+
+def test_objects_of_real_images_and_of_fakes_are_weighed_alike() -> None:
+    objective, batch, fake = objective_of(), batch_of(scores=0.25), torch.rand(3, 3, 64, 64)
+    discriminators = objective.networks["D"].eval()
+    losses = objective.discriminator_losses(batch, fake)
+    graphs = scene_graphs(batch.layouts)
+    of_object, of_class = torch.zeros(()), torch.zeros(())
+    for images, sign in ((fake, 1), (to_imagenet(batch.images), -1)):
+        scores, logits = discriminators.object(images, graphs)  # type: ignore[operator]
+        of_object = of_object + (F.softplus(sign * scores) * graphs.scores).mean()
+        errors = F.cross_entropy(logits, graphs.labels, reduction="none")
+        of_class = of_class + (errors * graphs.scores).mean()
+    torch.testing.assert_close(losses["d_object"].value, of_object)
+    torch.testing.assert_close(losses["d_class"].value, of_class)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_masks_are_painted_where_the_generator_is_told_of_them(given: bool) -> None:
+    objective, batch = objective_of(given_masks=given), batch_of()
+    generator = objective.networks["G"].eval()
+    made = objective.generate(batch, torch.Generator().manual_seed(0)).images
+    graphs, noise = objective.draw(batch.layouts, torch.Generator().manual_seed(0))
+    with_masks = generator(graphs, noise, graphs.boxes, graphs.masks).images
+    without = generator(graphs, noise, graphs.boxes).images
+    assert not torch.equal(with_masks, without)
+    assert torch.equal(made, with_masks if given else without)
 
 
 def test_only_known_masks_are_learned_from() -> None:

@@ -423,6 +423,30 @@ def test_latents_differ_between_steps_seeds_and_parts() -> None:
     assert (first, second) == (first_again, second_again)
 
 
+class Chance(Toy):
+    """Remembers a number of the stream that dropout draws from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[float] = []
+
+    def generate(self, batch: TrainingBatch, rng: torch.Generator) -> Fakes:
+        self.drawn.append(float(torch.rand(())))
+        return super().generate(batch, rng)
+
+
+def test_dropout_differs_between_steps_seeds_and_parts_and_is_alike_in_both_phases() -> None:
+    drawn = {}
+    for index, seed in ((3, 5), (4, 5), (3, 6)):
+        toy = Chance()
+        training = AdversarialTraining(toy, Config(accumulate=2), 10, seed)
+        training.step(index, toy_batch((1, 1)))
+        first, second, *again = toy.drawn
+        assert [first, second] == again
+        drawn[index, seed] = {first, second}
+    assert len(set.union(*drawn.values())) == 6
+
+
 def test_workers_and_parts_draw_latents_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = []
     for rank in range(3):

@@ -73,6 +73,29 @@ def test_parts_of_a_batch_add_up_to_the_batch() -> None:
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0.05, atol=1e-3)
 
 
+class Chances(Lines):
+    """Tells of a sum, and of the numbers that latents and dropout draw."""
+
+    drawn: list[tuple[float, float]]
+
+    def losses(self, batch: MapBatch, rng: torch.Generator) -> dict[str, Loss]:
+        self.drawn.append((float(torch.rand((), generator=rng)), float(torch.rand(()))))
+        total = (self.networks["G"](batch.images) - batch.images).square().sum()
+        return {"sum": Loss(total, mean_over="sum")}
+
+
+def test_a_sum_is_not_weighed_by_the_parts_and_each_part_has_chances_of_its_own() -> None:
+    Chances.drawn = []
+    sums = []
+    for index, parts in ((0, 1), (0, 2), (1, 2)):
+        training = regression_training(Chances, Config(accumulate=parts), 10, 3, "cpu")
+        sums.append(training.step(index, batch_of())["sum"])
+    torch.testing.assert_close(sums, [sums[0]] * 3)
+    whole, *rest = Chances.drawn
+    assert whole == rest[0]  # a whole batch is its own first part
+    assert [4, 4] == [len(set(stream)) for stream in zip(*rest, strict=True)]
+
+
 def test_the_averaged_network_is_shipped_and_the_rate_falls() -> None:
     own = fresh(steps=4, ema=0.5, decay_from=0.5)
     assert own.generator() is own.modules["G_ema"]
