@@ -54,7 +54,7 @@ def fill_boxes(boxes: Boxes, size: Size) -> tuple[list[str], Boxes, Floats32]:
     These are their compressed counts, tight boxes and areas [N]; each is at least a pixel wide.
     """
     height, width = size
-    low = np.floor(boxes[:, :2])
+    low = np.minimum(np.floor(boxes[:, :2]), (width - 1, height - 1))
     high = np.ceil(boxes[:, 2:])
     grown = np.concatenate([low, high], axis=1)
     limits = [width, height, width, height]

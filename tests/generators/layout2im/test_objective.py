@@ -79,6 +79,9 @@ def test_objects_come_in_an_order_that_is_drawn() -> None:
 def test_both_kinds_of_fakes_count_half() -> None:
     objective, batch = objective_of(), batch_of()
     fake = torch.cat([torch.zeros(2, 3, 64, 64), 5 * torch.rand(2, 3, 64, 64)])
+    with torch.no_grad():
+        for value in objective.networks["D"].parameters():  # large enough to tell them apart
+            value.add_(torch.randn(value.shape) * 0.1)
     terms = objective.discriminator_losses(batch, fake)
     image = objective.networks["D"].image
     scores = [image(x) for x in (*fake.chunk(2), to_imagenet(batch.images))]  # type: ignore[operator]
@@ -91,6 +94,7 @@ def test_both_kinds_of_fakes_count_half() -> None:
     look: Any = objective.networks["D"].objects
     real, logits = look(to_imagenet(batch.images), rows)
     of_rebuilt, of_random = (look(images, rows) for images in fake.chunk(2))
+    assert (of_rebuilt[0] - of_random[0]).abs().max() > 0.01
     of_fakes = (F.softplus(of_rebuilt[0]).mean() + F.softplus(of_random[0]).mean()) / 2
     torch.testing.assert_close(terms["d_object"].value, of_fakes + F.softplus(-real).mean())
     errors = [F.cross_entropy(seen[1], rows.labels) for seen in (of_rebuilt, of_random)]

@@ -275,3 +275,10 @@ def test_a_box_grows_to_all_pixels_that_it_touches() -> None:
     assert tight.tolist() == [[1, 0, 4, 3], [0, 1, 2, 4]]
     assert areas.tolist() == [9, 6]
     assert masks.decode(codes[0], (4, 6))[0:3, 1:4].all()
+
+
+def test_a_box_without_an_extent_is_a_pixel_of_the_image() -> None:
+    boxes = np.array([[2, 1, 2, 1], [6, 4, 6, 4], [7, 5, 9, 9], [-3, -3, -1, -1]], np.float32)
+    _, tight, areas = masks.fill_boxes(boxes, (4, 6))
+    assert areas.tolist() == [1, 1, 1, 1]
+    assert tight.tolist() == [[2, 1, 3, 2], [5, 3, 6, 4], [5, 3, 6, 4], [0, 0, 1, 1]]

@@ -71,6 +71,17 @@ def screen(lines):
     return Console(lines.append, lambda *_: None)
 
 
+def test_another_content_of_a_data_set_that_only_the_trial_reads_is_looked_at_anew(tmp_path):
+    """Of the splits that ingest reads the step of that name has the key."""
+    settings = []
+    for name in ("other0", "other1"):
+        told = table(tmp_path, "evaluation", [scene(30, name)])
+        job = job_of(tmp_path, "trial.seeds=2", f"trial.evaluation={told}")
+        settings.append(leaks.settings(job))
+    assert settings[0] != settings[1]
+    assert settings[1] == leaks.settings(job)
+
+
 def test_splits_that_share_no_image_pass_and_every_later_step_records_their_digest(tmp_path):
     lines = []
     done = run.run_some(job_of(tmp_path), screen(lines), ("ingest", "leaks", "plan"))

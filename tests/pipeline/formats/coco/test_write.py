@@ -106,6 +106,15 @@ def test_a_synthetic_box_is_that_of_its_mask(tmp_path):
     assert record["segmentation"]["size"] == [10, 12]
 
 
+def test_a_box_that_a_detector_found_stays_beside_its_mask():
+    mask = np.zeros((1, 10, 12), bool)
+    mask[0, 2:5, 3:7] = True
+    objects = Objects.build(
+        [0], [[1, 2, 8, 6]], rle=masks.encode(mask), area=[12], source=["pseudo"]
+    )
+    assert record_of(objects)["bbox"] == [1, 2, 7, 4]
+
+
 def test_a_box_that_a_person_drew_stays_beside_the_mask():
     mask = np.zeros((1, 24, 40), bool)
     mask[0, 2:5, 3:9] = True

@@ -379,7 +379,16 @@ def test_memory_stays_flat_over_many_row_groups(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "box", [(-1, 0, 5, 5), (0, 0, 41, 5), (0, 0, 5, 31), (np.nan, 0, 5, 5), (0, 0, np.inf, 5)]
+    "box",
+    [
+        (-1, 0, 5, 5),
+        (0, 0, 41, 5),
+        (0, 0, 5, 31),
+        (np.nan, 0, 5, 5),
+        (0, 0, np.inf, 5),
+        (9, 2, 4, 7),
+        (4, 7, 9, 2),
+    ],
 )
 def test_a_box_that_does_not_lie_in_its_image_is_refused(tmp_path, box):
     scene = Scene("a", 30, 40, ImageRef(b"x"), Objects.build([0], [box]))
