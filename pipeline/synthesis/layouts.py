@@ -60,8 +60,16 @@ class LayoutConditioning(Conditioning):
 
     def check_data(self, labelled: Dataset) -> None:
         """Look for the first scene that passes the filter."""
-        if not any(self.layout_filter.accepts(scene) for scene in labelled):
-            raise self.nothing_selected()
+        layout_filter = self.layout_filter
+        if any(layout_filter.accepts(scene) for scene in labelled):
+            return
+        numbers = [int(layout_filter.counts(scene).sum()) for scene in labelled]
+        raise DatasetError(
+            f"generator.min_objects/max_objects/min_area: images have {min(numbers)} to "
+            f"{max(numbers)} objects of over {layout_filter.min_area:g} of their area, the filter "
+            f"takes {layout_filter.min_objects} to {layout_filter.max_objects}: none passes, "
+            "widen it"
+        )
 
     def select(self, table: Dataset) -> Subset:
         """Return the scenes that pass the filter."""

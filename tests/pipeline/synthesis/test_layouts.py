@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
+from synthaug.generators import load_system
 from synthaug.generators.base import Layouts, Samples
+from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Synthesize
 from synthaug.pipeline.core import masks
+from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene
+from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, SceneList
 from synthaug.pipeline.synthesis.layouts import (
+    LayoutConditioning,
     LayoutSynthesizer,
     at_output_size,
     finish,
     resized_sample,
 )
+from tests.paths import JOBS
 
 CLASSES = (Category(7, "car"), Category(9, "bus"))
 
@@ -121,3 +127,17 @@ def test_a_network_that_places_objects_by_itself_is_believed() -> None:
     (finished,) = synthesizer([planned([[0, 0, 3, 3]])], CLASSES, "abc")
     assert finished.scene.objects.boxes.tolist() == [[4, 4, 8, 8]]
     assert finished.scene.objects.layout_boxes.tolist() == [[0, 0, 3, 3]]
+
+
+def test_a_filter_that_takes_no_image_says_what_they_have() -> None:
+    job = load_job(JOBS / "smoke.yaml", ["generator.max_objects=2", "generator.min_area=0.1"])
+    conditioning = LayoutConditioning(job, load_system("lostgan"))
+    large, small = [0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 1.0, 1.0]
+    full, empty = planned([large] * 5), planned([small] * 2)
+    conditioning.check_data(SceneList(CLASSES, [full, empty, planned([large, small])]))
+    with pytest.raises(DatasetError) as caught:
+        conditioning.check_data(SceneList(CLASSES, [full, empty]))
+    assert str(caught.value) == (
+        "generator.min_objects/max_objects/min_area: images have 0 to 5 objects of over 0.1 of "
+        "their area, the filter takes 1 to 2: none passes, widen it"
+    )
