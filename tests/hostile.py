@@ -3,7 +3,8 @@ manifest expects.
 
 `python -m tests.hostile FOLDER [NAME...]` runs the cases of a folder with a manifest.json (name,
 kind, entry, expected, also_ok, must_mention, after, limits, must_not_create) and prints those that
-differ. Job files and checkpoints are adapted first (hostile_adapted.py).
+differ, then how many of each kind do. Sets are read as `validate` reads them and as a dry run does,
+strictly and with on_bad=skip. Job files and checkpoints are adapted first (hostile_adapted.py).
 """
 
 from __future__ import annotations
@@ -18,14 +19,22 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from synthaug.pipeline.commands.validate import Request, validate
 from synthaug.pipeline.core.errors import SynthaugError, printable, visible
+from synthaug.pipeline.core.images import decode
+from synthaug.pipeline.core.readable import check_content, read_scene
+from synthaug.pipeline.core.scene import Scene
+from synthaug.pipeline.core.skipped import Skipped, short_lines
+from synthaug.pipeline.formats.reference import open_dataset
 
 KINDS = {
     "image",
@@ -65,12 +74,14 @@ def reference_of(case: dict[str, Any]) -> str:
     return f"coco:{entry}"
 
 
-def read(case: dict[str, Any], folder: Path, on_bad: str) -> Found:
-    """Read a case as `validate` does, in a fork with limits."""
+def read(case: dict[str, Any], folder: Path, command: str, on_bad: str) -> Found:
+    """Read a case as `validate` or as a `run` does, in a fork with limits."""
     reference = reference_of(case)
     if on_bad == "skip":
         reference += ("&" if "?" in reference else "?") + "on_bad=skip"
-    return forked(case, folder, lambda: validated(reference, folder))
+    if command == "validate":
+        return forked(case, folder, lambda: validated(reference, folder))
+    return forked(case, folder, lambda: dry_run(reference, folder, case.get("check", {})))
 
 
 def validated(reference: str, folder: Path) -> dict[str, Any]:
@@ -89,6 +100,46 @@ def validated(reference: str, folder: Path) -> dict[str, Any]:
             told["clean"] = line.endswith(": in order")
             break
     return told
+
+
+def dry_run(reference: str, folder: Path, check: dict[str, Any]) -> dict[str, Any]:
+    """Return what a dry run says of a labelled data set, all of whose images it decodes."""
+    told: dict[str, Any] = {"exit": 0, "lines": [], "images": 0, "annotations": 0}
+    learnt = 0
+    try:
+        table = open_dataset(reference, folder, key="data.labelled")
+        skipped = Skipped(table.skipped)
+        for index in range(len(table)):
+            scene = read_scene(table, index, skipped)
+            if scene is not None:
+                told["images"] += 1
+                told["annotations"] += len(scene.objects)
+                learnt += int((~scene.objects.iscrowd).sum())
+                told["lines"] += wrong_pixels(scene, check)
+        check_content("data.labelled", table, told["images"], learnt)
+        told["lines"] += [visible(line) for line in short_lines(skipped)]
+        told["clean"] = not told["lines"]
+    except SynthaugError as err:
+        told["exit"] = err.exit_code
+        told["lines"] = [printable(str(err))]
+    return told
+
+
+WRONG_PIXELS = "WRONG PIXELS"
+
+
+def wrong_pixels(scene: Scene, check: dict[str, Any]) -> Iterator[str]:
+    """Yield in what an image is not as its manifest says: its mean color, its size."""
+    if Path(scene.image.path or "").name != check.get("file"):
+        return
+    pixels = decode(scene)
+    mean = pixels.mean((0, 1))
+    if "mean_rgb" in check and np.abs(mean - check["mean_rgb"]).max() > check["tolerance"]:
+        yield f"{WRONG_PIXELS}: a mean of {mean}, not {check['mean_rgb']}"
+    size = [pixels.shape[1], pixels.shape[0]]
+    wanted = check.get("upright_size") or check.get("stored_size") or size
+    if size != wanted:
+        yield f"{WRONG_PIXELS}: a size of {size}, not {wanted}"
 
 
 def forked(case: dict[str, Any], folder: Path, call: Callable[[], dict[str, Any]]) -> Found:
@@ -152,6 +203,8 @@ def differences(case: dict[str, Any], strict: Found, skipping: Found) -> Iterato
             fine |= {
                 "skip_with_warning"
             }  # something else is told, and what is read is checked below
+        if WRONG_PIXELS in found.text:
+            yield f"{name}: {found.text[:200]}"
         if found.outcome not in fine:
             yield f"{name}: {found.outcome}, not {' or '.join(sorted(fine))}: {found.text[:200]}"
         if found.outcome != "accept":
@@ -217,14 +270,19 @@ def run(source: Path, names: list[str]) -> int:
     """Run the cases, by name or kind, and print what differs; returns how many do."""
     cases = json.loads((source / "manifest.json").read_text())
     chosen = [case for case in cases if not names or {case["name"], case["kind"]} & set(names)]
-    wrong = 0
+    of_kind: Counter[str] = Counter()
+    wrong: Counter[str] = Counter()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         for case in chosen:
             folder = prepared(case, source, Path(scratch))
             if case["kind"] in KINDS:
-                strict, skipping = (read(case, folder, on_bad) for on_bad in ("stop", "skip"))
-                told = list(differences(case, strict, skipping))
+                told = []
+                for command in ("validate", "run"):
+                    strict, skipping = (
+                        read(case, folder, command, on_bad) for on_bad in ("stop", "skip")
+                    )
+                    told += [f"{command}: {line}" for line in differences(case, strict, skipping)]
             else:
                 told = list(adapted(case, folder))
             told += [
@@ -233,11 +291,14 @@ def run(source: Path, names: list[str]) -> int:
                 if (folder / name).exists()
             ]
             shutil.rmtree(folder)
-            wrong += bool(told)
+            of_kind[case["kind"]] += 1
+            wrong[case["kind"]] += bool(told)
             for line in told:
                 print(f"{case['name']}: {line}", flush=True)
-    print(f"{len(chosen)} cases, {wrong} differ, {time.monotonic() - began:.0f} s")
-    return wrong
+    for kind, count in of_kind.items():
+        print(f"{kind:<12}{count:>4} cases, {wrong[kind]} differ")
+    print(f"{len(chosen)} cases, {wrong.total()} differ, {time.monotonic() - began:.0f} s")
+    return wrong.total()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from synthaug.ranges import above, at_least, from_0_to_1, from_0_to_below_1
+from synthaug.ranges import above, at_least, from_0_to_1, from_0_to_below_1, of_a_batch
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ def above_2(config: Config, *names: str) -> None:
     [
         (at_least_2, (2, 2.5, 10**9), (1, 1.999, -3)),
         (above_2, (2.001, 10**9), (2, 1, -3)),
+        (of_a_batch, (1, 65536), (0, -3, 65537, 10**9)),
         (from_0_to_1, (0, 0.5, 1), (-0.001, 1.001, -3)),
         (from_0_to_below_1, (0, 0.999), (1, -0.001, 7)),
     ],

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from synthaug.pipeline.core.json_values import Json
-from synthaug.ranges import at_least, from_0_to_1
+from synthaug.ranges import at_least, from_0_to_1, of_a_batch
 
 OUTSIDE = ("name", "seed", "output", "checks", "cluster")  # of every section's content
 EXECUTION = {
@@ -79,7 +79,8 @@ class DetectorJob:
     keep: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
-        at_least(1, self, "batch", "save_every", "workers")
+        of_a_batch(self, "batch")
+        at_least(1, self, "save_every", "workers")
         at_least(0, self, "steps", "threads", "evaluate_every", "evaluation_images")
         from_0_to_1(self, "repeat_threshold")
         if self.workers > self.batch:
@@ -108,7 +109,8 @@ class SelfTrainJob:
     keep: Literal["better", "last"] = "better"
 
     def __post_init__(self) -> None:
-        at_least(1, self, "batch", "unlabelled_batch", "save_every")
+        of_a_batch(self, "batch", "unlabelled_batch")
+        at_least(1, self, "save_every")
         at_least(0, self, "steps", "lr")
         for name, score in self.thresholds.items():
             if not 0 <= score <= 1:
@@ -135,7 +137,8 @@ class GeneratorJob:
     use_pseudo: bool = True  # learn from the pseudo-labelled images too
 
     def __post_init__(self) -> None:
-        at_least(1, self, "steps", "batch", "save_every", "workers", "max_objects")
+        of_a_batch(self, "batch")
+        at_least(1, self, "steps", "save_every", "workers", "max_objects")
         at_least(0, self, "threads", "min_objects")
         from_0_to_1(self, "repeat_threshold", "min_area")
         if self.min_objects > self.max_objects:
@@ -210,7 +213,8 @@ class PseudoLabel:
 
     def __post_init__(self) -> None:
         from_0_to_1(self, "threshold", "min_precision")
-        at_least(1, self, "batch", "min_truths")
+        of_a_batch(self, "batch")
+        at_least(1, self, "min_truths")
         at_least(2, self, "folds")
         if not 0 < self.precision < 1:
             raise ValueError(f"precision: {self.precision} is not between 0 and 1, both excluded")
@@ -312,7 +316,8 @@ class Synthesize:
     refine_stages: int = -2
 
     def __post_init__(self) -> None:
-        at_least(1, self, "batch", "threads")
+        of_a_batch(self, "batch")
+        at_least(1, self, "threads")
         at_least(-2, self, "refine_stages")
         at_least(0, self, "workers", "truncation", "min_mask_area")
 
@@ -352,7 +357,8 @@ class Verify:
     batch: int = 16  # images per detector call
 
     def __post_init__(self) -> None:
-        at_least(1, self, "batch", "min_truths")
+        of_a_batch(self, "batch")
+        at_least(1, self, "min_truths")
         at_least(0, self, "steps", "small")
         from_0_to_1(self, "min_recall", "max_failed")
         for name in ("recall", "precision"):

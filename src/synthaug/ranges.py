@@ -18,6 +18,17 @@ def at_least(low: float, config: Any, *names: str) -> None:
             raise ValueError(f"{name}: {value} is out of range; give {low} or more")
 
 
+MOST_IMAGES = 1 << 16  # of a batch: more are a slip of the keys, and no memory holds them
+
+
+def of_a_batch(config: Any, *names: str) -> None:
+    """Raise ValueError for a number of images that is not from 1 to MOST_IMAGES."""
+    for name in names:
+        value = getattr(config, name)
+        if not 1 <= value <= MOST_IMAGES:
+            raise ValueError(f"{name}: {value} is out of range; give 1 to {MOST_IMAGES}")
+
+
 def above(low: float, config: Any, *names: str) -> None:
     """Raise ValueError for a number that is not above `low`."""
     for name in names:
