@@ -112,7 +112,8 @@ class Frame:
         if self.mirror:
             width = np.float32(self.canvas[1])
             x0, y0, x1, y1 = moved.T
-            left, right = width - x1, width - x0
+            left = width - x1
+            right = width - x0
             moved = np.stack([left, y0, right, y1], 1)
         return np.asarray(moved, np.float32)
 
@@ -153,7 +154,8 @@ def _overlap(
 
     Those of the canvas, and the same pixels' of the piece.
     """
-    on_canvas, of_piece = [], []
+    on_canvas = []
+    of_piece = []
     for axis in (0, 1):
         low = max(0, offset[axis])
         end = offset[axis] + size[axis]
@@ -187,7 +189,8 @@ class Cutout:
         scale_x = width / (x1 - x0)
         if scale_y == scale_x == 1.0:
             return self
-        top, left = round(y0 * scale_y), round(x0 * scale_x)
+        top = round(y0 * scale_y)
+        left = round(x0 * scale_x)
         old_height, old_width = self.core.shape
         below = round((old_height - y1) * scale_y)
         beside = round((old_width - x1) * scale_x)
@@ -347,7 +350,8 @@ def compose(image: Image, objects: Flags, pieces: Sequence[Piece]) -> tuple[Imag
     visible = np.concatenate([objects, unseen])
     for number, one in enumerate(pieces, start=len(objects)):
         on_canvas, of_piece = _overlap((height, width), one.offset, one.core.shape)
-        core, alpha = one.core[of_piece], one.alpha[of_piece]
+        core = one.core[of_piece]
+        alpha = one.alpha[of_piece]
         beneath = picture[on_canvas]
         difference = one.pixels[of_piece] - beneath
         picture[on_canvas] += alpha[..., None] * difference
@@ -432,7 +436,8 @@ class PasteSampler:
         The edits have the same sizes and numbers. The masks [B, N + P, H, W] are 0 or 1: those of
         the objects, then those of the pieces. Nothing is drawn from seeds.
         """
-        images, masks = [], []
+        images = []
+        masks = []
         for edit in conditions:
             image, visible = compose(edit.image, edit.objects, edit.pieces)
             images.append(image)

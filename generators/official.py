@@ -329,7 +329,8 @@ def _with_our_names(state: State) -> tuple[State, list[str]]:
     lacking = [k[:-4] for k in renamed if k.endswith("weight_orig") and f"{k[:-4]}v" not in renamed]
     done = []
     for stem in lacking:
-        weight, u = renamed[f"{stem}orig"], renamed.get(f"{stem}u")
+        weight = renamed[f"{stem}orig"]
+        u = renamed.get(f"{stem}u")
         if (
             u is None
             or not weight.ndim

@@ -199,7 +199,8 @@ def build(config: Config, num_classes: int) -> Posthoc:
 def sampler(network: nn.Module, options: SamplerOptions) -> PosthocSampler:
     """Return the sampler of both generators, each with the same options."""
     assert isinstance(network, Posthoc)
-    systems, parts = network.systems, network.parts
+    systems = network.systems
+    parts = network.parts
     layouts = systems["layouts"].sampler(parts["layouts"], options)
     maps = systems["maps"].sampler(parts["maps"], options)
     of_layouts = cast(LayoutSampler, layouts)

@@ -111,7 +111,8 @@ class Config:
 
 def doublings(height: int) -> int | None:
     """Return how often the first level is doubled up to a height, None if never so."""
-    rows, count = FIRST_ROWS, 0
+    rows = FIRST_ROWS
+    count = 0
     while rows < height:
         rows *= 2
         count += 1

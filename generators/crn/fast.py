@@ -89,7 +89,8 @@ class FastCascade(nn.Module):
         for level in network.levels:
             assert isinstance(level, Level)
             self.levels.append(FastLevel(level, (height, width), dtype))
-            height, width = 2 * height, 2 * width
+            height = 2 * height
+            width = 2 * width
         head = network.head
         assert head.bias is not None
         self.head_weight = head.weight.detach()[:, :, 0, 0]  # [3 K, C]
@@ -111,7 +112,8 @@ class FastCascade(nn.Module):
         images = []
         for features, choice in zip(x, choices, strict=True):
             rows = slice(choice, None, self.config.images)
-            weight, bias = self.head_weight[rows], self.head_bias[rows]
+            weight = self.head_weight[rows]
+            bias = self.head_bias[rows]
             colors = features.float() @ weight.t() + bias  # [H, W, 3]
             images.append(colors.permute(2, 0, 1))
         return torch.stack(images)

@@ -36,7 +36,8 @@ class AppearancePool(nn.Module):
         others = []
         for label, code in zip(labels.tolist(), codes.detach(), strict=True):
             count = int(self.counts[label])
-            place, other = count, code
+            place = count
+            other = code
             if count:
                 chosen = choose(count)
                 other = self.codes[label, chosen].clone()

@@ -41,7 +41,8 @@ class FastGenerator(nn.Module):
         compiled: bool = False,
     ) -> None:
         super().__init__()
-        self.network, self.dtype = network, dtype
+        self.network = network
+        self.dtype = dtype
         _, first, *others = network.layout_to_image.model
         assert isinstance(first, nn.Conv2d)
         assert first.bias is not None
@@ -60,7 +61,8 @@ class FastGenerator(nn.Module):
 
         Masks are those of the graphs where they are known; noise is [n, N].
         """
-        network, side = self.network, self.network.config.resolution
+        network = self.network
+        side = self.network.config.resolution
         placed = network.place(graphs, attributes, noise)
         masks = placed.masks
         if graphs.masks is not None:

@@ -157,7 +157,8 @@ class Grid2ImGenerator(nn.Module):
         super().__init__()
         self.config = config
         self.labels = labels
-        width, hidden = config.embedding, config.hidden
+        width = config.embedding
+        hidden = config.hidden
         self.obj_embeddings = nn.Embedding(labels, width)
         self.pred_embeddings = nn.Embedding(7, width)
         self.gconv = GraphConv(width, hidden, ATTRIBUTES)

@@ -111,7 +111,8 @@ class Grid2ImObjective:
 
     def generate(self, batch: TrainingBatch, rng: torch.Generator) -> Fakes:
         """Return fakes of true boxes and masks, and the loss of predicted boxes."""
-        generator, pool = self.networks["G"], self.networks["pool"]
+        generator = self.networks["G"]
+        pool = self.networks["pool"]
         assert isinstance(generator, Grid2ImGenerator)
         assert isinstance(pool, AppearancePool)
         drawn = self.draw(batch.layouts, rng)
@@ -132,7 +133,9 @@ class Grid2ImObjective:
 
     def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
         """Return the terms of G's loss that ask D or the real image."""
-        config, discriminators, made = self.config, self._discriminators(), self.passes[-1]
+        config = self.config
+        discriminators = self._discriminators()
+        made = self.passes[-1]
         graphs = made.graphs
         scores, logits = discriminators.object(fake, graphs)
         masks_seen = discriminators.mask(made.masks, graphs.labels)
@@ -165,8 +168,10 @@ class Grid2ImObjective:
 
         Those of crops are weighed by the scores of pseudo-labelled objects.
         """
-        discriminators, made = self._discriminators(), self.passes.pop(0)
-        graphs, layout = made.graphs, made.layout.detach()
+        discriminators = self._discriminators()
+        made = self.passes.pop(0)
+        graphs = made.graphs
+        layout = made.layout.detach()
         weights = graphs.scores if self.config.weigh_scores else None
         fake_masks = discriminators.mask(made.masks.detach(), graphs.labels)
         true_masks = discriminators.mask(made.true_masks.detach(), graphs.labels)

@@ -53,7 +53,8 @@ class Grid2ImSampler:
     def sample(self, conditions: Layouts, seeds: Sequence[int]) -> Samples:
         """Return one image per layout, and the masks painted: given or predicted."""
         graphs, noise = self.draw(conditions, seeds)
-        graphs, noise = graphs.to(self.device), noise.to(self.device)
+        graphs = graphs.to(self.device)
+        noise = noise.to(self.device)
         attributes = attributes_of(graphs)
         images, placed = self.network(graphs, attributes, noise)
         masks = as_slots(placed.float(), graphs.is_row)[:, :-1]

@@ -56,7 +56,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C', H/2, W/2]."""
-        main, skip = self.resi(x), self.sc(F.relu(x))
+        main = self.resi(x)
+        skip = self.sc(F.relu(x))
         return F.avg_pool2d(main + skip, 2)
 
 

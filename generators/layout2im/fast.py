@@ -158,7 +158,8 @@ class FastGenerator(nn.Module):
         compiled: bool = False,
     ) -> None:
         super().__init__()
-        self.network, self.dtype = network, dtype
+        self.network = network
+        self.dtype = dtype
         folded = FoldedWeights(network.state_dict())
         with torch.no_grad():
             self.objects = FastObjects(folded).to(dtype)
@@ -182,7 +183,8 @@ class FastGenerator(nn.Module):
 
     def _fused(self, rows: ObjectRows, vectors: Tensor, masks: Tensor) -> Tensor:
         """Return the last hidden map of each image [B, C, S/8, S/8]; 0 without objects."""
-        counts, side = rows.counts, masks.shape[-1] // 8
+        counts = rows.counts
+        side = masks.shape[-1] // 8
         fused = masks.new_zeros(len(counts), self.width, side, side)
         if not len(vectors):
             return fused

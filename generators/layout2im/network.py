@@ -121,7 +121,8 @@ class ConvLstm(nn.Module):
         for cell in self.cell_list:
             assert isinstance(cell, LstmCell)
             shape = (len(steps), cell.width, *steps.shape[3:])
-            hidden, memory = steps.new_zeros(shape), steps.new_zeros(shape)
+            hidden = steps.new_zeros(shape)
+            memory = steps.new_zeros(shape)
             outputs = []
             for step, x in enumerate(inputs):
                 going = sum(count > step for count in left)

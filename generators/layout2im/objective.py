@@ -67,7 +67,8 @@ class Layout2ImObjective:
 
     def generate(self, batch: TrainingBatch, rng: torch.Generator) -> Fakes:
         """Return reconstructions and random images [2 B, ...], and what is read back."""
-        config, generator = self.config, self.networks["G"]
+        config = self.config
+        generator = self.networks["G"]
         assert isinstance(generator, Layout2ImGenerator)
         drawn = self.draw(batch.layouts, rng)
         rows = drawn.rows
@@ -92,7 +93,8 @@ class Layout2ImObjective:
 
         Those of objects are weighed by the scores of pseudo-labelled objects.
         """
-        config, discriminators = self.config, self._discriminators()
+        config = self.config
+        discriminators = self._discriminators()
         rows = rows_of(batch.layouts)
         weights = rows.scores if config.weigh_scores else None
         real = to_imagenet(batch.images)
@@ -114,11 +116,13 @@ class Layout2ImObjective:
 
     def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
         """Return the terms of G's loss that ask D; both kinds of fakes count half."""
-        config, discriminators = self.config, self._discriminators()
+        config = self.config
+        discriminators = self._discriminators()
         rows = rows_of(batch.layouts)
         halves = fake.chunk(2)
         of_images = [cross_entropy_real(discriminators.image(images)) for images in halves]
-        of_objects, of_classes = [], []
+        of_objects = []
+        of_classes = []
         for images in halves:
             scores, logits = discriminators.objects(images, rows)
             of_objects.append(cross_entropy_real(scores))

@@ -71,6 +71,7 @@ def rasters(boxes: Tensor, side: int) -> Tensor:
     high = torch.maximum(low + 1, corners[:, 2:])
     pixels = torch.arange(side, dtype=boxes.dtype, device=boxes.device)
     inside = (pixels >= low[..., None]) & (pixels < high[..., None])  # [n, 2, S]
-    across, down = inside[:, 0], inside[:, 1]
+    across = inside[:, 0]
+    down = inside[:, 1]
     both = down[:, :, None] & across[:, None, :]
     return both.to(boxes.dtype)

@@ -299,7 +299,8 @@ class Studio:
 
     def _object(self, entry: Mapping[str, Any]) -> ControlledObject:
         """Return the object that `ControlledObject.record` described."""
-        number, label = int(entry["number"]), entry["class"]
+        number = int(entry["number"])
+        label = entry["class"]
         style = recipe(entry["style"])
         try:
             self.codebook.label(label)
@@ -317,7 +318,8 @@ class Studio:
         if not scenes:
             raise ValueError("there is nothing to render; give at least one scene")
         layouts, z_image, z_objects = self._batch(scenes)
-        images, masks = [], []
+        images = []
+        masks = []
         stages: list[list[NDArray[np.float32]]] = [[] for _ in range(self.stages)]
         for start in range(0, len(scenes), BATCH):
             part = slice(start, start + BATCH)
@@ -338,7 +340,9 @@ class Studio:
 
         They have one more slot where the generator has a background.
         """
-        labels, boxes, scores = [], [], []
+        labels = []
+        boxes = []
+        scores = []
         for scene in scenes:
             rows = [self.codebook.label(thing.label) for thing in scene.objects]
             labels.append(np.array(rows, np.int64))

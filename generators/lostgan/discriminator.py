@@ -91,7 +91,8 @@ class DiscriminatorBlock(nn.Module):
         self, channels_in: int, channels_out: int, pool: bool, first: bool = False
     ) -> None:
         super().__init__()
-        self.pool, self.first = pool, first
+        self.pool = pool
+        self.first = first
         self.conv1 = SNConv2d(channels_in, channels_out, 3)
         self.conv2 = SNConv2d(channels_out, channels_out, 3)
         self.c_sc: nn.Module = nn.Identity()

@@ -69,7 +69,8 @@ class FastBlock(nn.Module):
             self.register_buffer("share", share, persistent=False)
         form = doubling_form(first, side) if tile > 1 else "transposed"
         self.conv1 = DoublingConv(first, first_bias, form)
-        second_weight, bias = second[0], second[1] + shortcut[1]
+        second_weight = second[0]
+        bias = second[1] + shortcut[1]
         second_tile = same_tile(second_weight, 2 * side, tile)
         self.conv2 = SameConv(second_weight, bias, shortcut[0], second_tile)
         self.side = side
@@ -162,7 +163,8 @@ class FastGenerator(nn.Module):
         super().__init__()
         config = network.config
         assert config.normalization == "isla"
-        self.config, self.dtype = config, dtype
+        self.config = config
+        self.dtype = dtype
         folded = Folded(network.state_dict())
         on_cpu = folded["fc.bias"].device.type == "cpu"
         tile = 1  # the plain form is what torch.compile and a GPU do best
@@ -216,7 +218,8 @@ class FastGenerator(nn.Module):
         stacks = [placed]
         shares: dict[int, Tensor] = {}  # side -> shares of the last masks
         for block in self.blocks:
-            small, large = x.shape[1], 2 * x.shape[1]
+            small = x.shape[1]
+            large = 2 * x.shape[1]
             for side in (small, large):
                 # where masks are not refined, the block before has made them
                 if side not in shares:
@@ -268,7 +271,8 @@ class FastGenerator(nn.Module):
         each = values * x.element_size()
         count = self._chunk(each, len(x))
         chunks = [torch.split(tensor, count) for tensor in (x, *others)]
-        outs, refined = [], []
+        outs = []
+        refined = []
         for inputs in zip(*chunks, strict=True):
             out, masks = block(*inputs)
             outs.append(out)

@@ -60,7 +60,8 @@ class IslaNorm(nn.Module):
         product, so no (B, O, C, S, S) tensor is ever made.
         """
         batch, channels, height, width = x.shape
-        gammas, betas = self.weight_proj(code), self.bias_proj(code)
+        gammas = self.weight_proj(code)
+        betas = self.bias_proj(code)
         affine = torch.cat([gammas, betas], -1)  # [B, O, 2 C]
         shares = mask_shares(masks, width).flatten(2)  # [B, O, S S]
         maps = torch.bmm(affine.transpose(1, 2), shares.to(affine.dtype))  # [B, 2 C, S S]
@@ -187,7 +188,8 @@ class LostGanGenerator(nn.Module):
         m_0 is [B, O, 64, 64]; m_t [B, O, S, S] has the side of what block t made. Stages that are
         not refined go on with the last refined masks, so version 1 returns m_0 only.
         """
-        labels, boxes = layouts.labels, layouts.boxes
+        labels = layouts.labels
+        boxes = layouts.boxes
         # eq. 6, z first: [B, O, D_w]
         embedded = self.label_embedding(labels)
         code = torch.cat([z_objects, embedded], -1)
@@ -287,7 +289,8 @@ class LostGanObjective:
 
         Those of objects are weighed by the detection scores of pseudo-labelled objects (eq. 15).
         """
-        config, layouts = self.config, batch.layouts
+        config = self.config
+        layouts = batch.layouts
         if config.joint_pass:
             both = torch.cat([batch.images, fake])
             images, objects = self.networks["D"](both, _twice(layouts))
@@ -310,7 +313,8 @@ class LostGanObjective:
 
     def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
         """Return eq. 11."""
-        config, layouts = self.config, batch.layouts
+        config = self.config
+        layouts = batch.layouts
         images, objects = self.networks["D"](fake, layouts)
         losses: dict[str, Loss] = {}
         if config.per_image:

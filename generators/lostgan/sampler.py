@@ -48,7 +48,8 @@ class LostGanSampler:
         O = slots; with a background slots + 1, the last of which is the background's. It is drawn
         first, so that it does not depend on the number of objects.
         """
-        z_images, z_objects = [], []
+        z_images = []
+        z_objects = []
         for seed in seeds:
             if self.config.background:
                 z_image, z_object = draw_latents(self.config, slots + 1, seed, self.truncation)

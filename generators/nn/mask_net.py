@@ -16,7 +16,8 @@ def mask_net(width: int, side: int, norm_first: bool = True) -> nn.Sequential:
     """
     layers: list[nn.Module] = []
     for _ in range(int(math.log2(side))):
-        conv, norm = nn.Conv2d(width, width, 3, padding=1), BatchNorm2d(width)
+        conv = nn.Conv2d(width, width, 3, padding=1)
+        norm = BatchNorm2d(width)
         in_order = [norm, conv] if norm_first else [conv, norm]
         layers += [nn.Upsample(scale_factor=2), *in_order, nn.ReLU()]
     return nn.Sequential(*layers, nn.Conv2d(width, 1, 1))

@@ -41,9 +41,11 @@ class VggFeatures(nn.Module):
         self, weights: Path | str, vgg19_layers: Sequence[int], vgg16_layers: Sequence[int]
     ) -> None:
         super().__init__()
-        layers, build = vgg19_layers, vgg19
+        layers = vgg19_layers
+        build = vgg19
         if str(weights) == VGG16:
-            layers, build = vgg16_layers, vgg16
+            layers = vgg16_layers
+            build = vgg16
             path = _packaged()
             tensors = read_package_features(path, VGG16)
         else:

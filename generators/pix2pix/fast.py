@@ -110,12 +110,14 @@ class FastConv(nn.Module):
     ) -> None:
         super().__init__()
         self.doubles = isinstance(conv, nn.ConvTranspose2d)
-        weight, bias = conv.weight.detach(), conv.bias
+        weight = conv.weight.detach()
+        bias = conv.bias
         gain = shift = None
         self.eps = 0.0
         if norm is not None and norm.per_image:
             self.eps = norm.eps
-            gain, shift = norm.weight.detach(), norm.bias.detach()
+            gain = norm.weight.detach()
+            shift = norm.bias.detach()
         elif norm is not None:
             weight, bias = folded(weight, norm, self.doubles)
         if bias is not None:

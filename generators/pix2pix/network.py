@@ -109,7 +109,8 @@ def unet(channels: int, width: int, downs: int, per_image: bool, dropout: float)
     behind = widths(width, downs)
     below: Level | None = None
     for level in reversed(range(1, downs)):
-        above, own = behind[level - 1], behind[level]
+        above = behind[level - 1]
+        own = behind[level]
         layers: list[nn.Module] = [nn.LeakyReLU(SLOPE), _halve(above, own)]
         if below is None:
             doubled = own

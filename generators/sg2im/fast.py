@@ -93,7 +93,8 @@ class FastMaskNet(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList()
         for number in range(doublings):
-            norm, conv = f"mask_net.{4 * number + 1}", f"mask_net.{4 * number + 2}"
+            norm = f"mask_net.{4 * number + 1}"
+            conv = f"mask_net.{4 * number + 2}"
             scale, shift = folded.norm(norm)
             weight = folded[f"{conv}.weight"] * scale[:, None, None]
             # the zeros around a map come after its norm, so the shift cannot go into the bias
@@ -131,7 +132,8 @@ class FastGenerator(nn.Module):
     ) -> None:
         super().__init__()
         config = network.config
-        self.network, self.dtype = network, dtype
+        self.network = network
+        self.dtype = dtype
         folded = FoldedWeights(network.state_dict())
         on_cpu = network.obj_embeddings.weight.device.type == "cpu"
         tile = 1  # the plain form is what torch.compile and a GPU do best

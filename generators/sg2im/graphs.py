@@ -42,8 +42,10 @@ class SceneGraphs:
         masks = self.masks
         if masks is not None:
             masks = masks.to(device)
-        labels, boxes = self.labels.to(device), self.boxes.to(device)
-        scores, triples = self.scores.to(device), self.triples.to(device)
+        labels = self.labels.to(device)
+        boxes = self.boxes.to(device)
+        scores = self.scores.to(device)
+        triples = self.triples.to(device)
         return SceneGraphs(labels, boxes, masks, scores, triples, self.is_row.to(device))
 
 
@@ -144,9 +146,11 @@ def geometric_triples(
         other = int(which * (len(boxes) - 1))
         if other >= number:
             other += 1
-        subject, target = number, other
+        subject = number
+        target = other
         if direction > 0.5:
-            subject, target = other, number
+            subject = other
+            target = number
         relation = relation_between(
             boxes[subject], boxes[target], middles[subject], middles[target]
         )

@@ -54,7 +54,8 @@ class GraphConv(nn.Module):
 
     def forward(self, objects: Tensor, relations: Tensor, triples: Tensor) -> tuple[Tensor, Tensor]:
         """Objects [n, D], relations [T, D], triples [T, 3] -> the same with new vectors."""
-        subject, target = triples[:, 0], triples[:, 2]
+        subject = triples[:, 0]
+        target = triples[:, 2]
         joined = torch.cat([objects[subject], relations, objects[target]], 1)
         of_relation = self.net1(joined)
         sizes = [self.hidden, of_relation.shape[1] - 2 * self.hidden, self.hidden]
@@ -146,7 +147,8 @@ class Sg2ImGenerator(nn.Module):
     def __init__(self, config: Config, labels: int) -> None:
         super().__init__()
         self.config = config
-        width, hidden = config.embedding, config.hidden
+        width = config.embedding
+        hidden = config.hidden
         # one row more than there are labels, as published
         self.obj_embeddings = nn.Embedding(labels + 1, width)
         self.pred_embeddings = nn.Embedding(len(config.vocabulary), width)

@@ -59,7 +59,8 @@ class Sg2ImObjective:
 
     def generate(self, batch: TrainingBatch, rng: torch.Generator) -> Fakes:
         """Return fakes in the boxes of the batch, and losses of predicted boxes, masks."""
-        config, device = self.config, batch.images.device
+        config = self.config
+        device = batch.images.device
         graphs, noise = self.draw(batch.layouts, rng)
         masks = graphs.masks if config.given_masks else None
         painted: Painted = self.networks["G"](graphs, noise.to(device), graphs.boxes, masks)
@@ -96,7 +97,8 @@ class Sg2ImObjective:
 
     def generator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
         """Return the terms of G's loss that ask D or the real image."""
-        config, discriminators = self.config, self._discriminators()
+        config = self.config
+        discriminators = self._discriminators()
         graphs = scene_graphs(batch.layouts)
         scores, logits = discriminators.object(fake, graphs)
         of_class = config.lambda_class * class_loss(logits, graphs.labels)

@@ -166,7 +166,8 @@ class AdversarialTraining(Generic[AnyBatch]):
         self.generator_first = generator_first
         # whether both learn from the same fakes: by default where D learns first
         self.same_fakes = not generator_first if same_fakes is None else same_fakes
-        g, d = objective.networks["G"], objective.networks["D"]
+        g = objective.networks["G"]
+        d = objective.networks["D"]
         device = next(g.parameters()).device
         self.bf16 = uses_bfloat16(config.precision, device)
         self.modules: dict[str, nn.Module] = dict(objective.networks)
@@ -233,7 +234,8 @@ class AdversarialTraining(Generic[AnyBatch]):
 
         G learns against the updated D.
         """
-        g, d = self.learners["G"], self.learners["D"]
+        g = self.learners["G"]
+        d = self.learners["D"]
         # of a single part the fakes are made once, with their graph; of several they are made
         # again, from the same buffers
         single = len(parts) == 1 and self.same_fakes
@@ -273,7 +275,8 @@ class AdversarialTraining(Generic[AnyBatch]):
 
         The fakes are new ones of the updated G, or those that G learned from.
         """
-        g, d = self.learners["G"], self.learners["D"]
+        g = self.learners["G"]
+        d = self.learners["D"]
         # D's fakes go on where the latents of G's phase ended
         streams = [part.latents() for part in parts]
 
@@ -366,7 +369,8 @@ def _from_one_start(
         yield parts[0]
         return
     together = nn.ModuleList(networks)
-    start, means = _buffers(together), _buffers(together)
+    start = _buffers(together)
+    means = _buffers(together)
     for number, part in enumerate(parts, start=1):
         _restore(together, start)
         yield part

@@ -28,7 +28,8 @@ def move_average(average: nn.Module, live: nn.Module, ema: float, index: int) ->
     """
     decay = min(ema, (1 + index) / (10 + index))
     averaged = average.state_dict()
-    averages, values = [], []
+    averages = []
+    values = []
     for name, value in live.state_dict().items():
         if value.is_floating_point() and not name.endswith(("weight_u", "weight_v")):
             averages.append(averaged[name])

@@ -124,7 +124,9 @@ def layout_batches(
         indices = draw(step)[rank::world]
         of_step = draw.mirrored(step, flip)
         mirrored = of_step[rank::world].tolist()
-        images, layouts, masks = [], [], []
+        images = []
+        layouts = []
+        masks = []
         for index, mirror in zip(indices, mirrored, strict=True):
             scene, image = pixels[index]
             selected = layout_filter.select(scene)

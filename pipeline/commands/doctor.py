@@ -134,7 +134,8 @@ def _version(name: str) -> str:
 def _machine(job: Job | None) -> Iterator[str]:
     import psutil
 
-    memory, cores = psutil.virtual_memory(), len(os.sched_getaffinity(0))
+    memory = psutil.virtual_memory()
+    cores = len(os.sched_getaffinity(0))
     yield (
         f"{'machine':<12}{cores} CPU cores, {_gb(memory.total)} memory, {_gb(memory.available)} of "
         "it free"

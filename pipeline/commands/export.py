@@ -45,7 +45,9 @@ class Counted(View):
     ) -> None:
         super().__init__(table)
         self.marks: set[bytes] = set()  # of the image files
-        self._counts, self._turned, self._tick = counts, turned, tick
+        self._counts = counts
+        self._turned = turned
+        self._tick = tick
         self._seen = bytearray(len(table))
 
     def __getitem__(self, index: int) -> Scene:
@@ -160,7 +162,8 @@ class _Export:
     """One export: wraps the sets, writes them, and knows afterwards what was in them."""
 
     def __init__(self, request: Request, module: Any, splits: Splits, progress: Progress) -> None:
-        self._request, self._module = request, module
+        self._request = request
+        self._module = module
         self._lost: Counter[str] = Counter()
         self._notes: list[str] = []
         self._counts: list[SetCounts] = []

@@ -58,7 +58,8 @@ def open_splits(request: Request) -> Splits:
     """Open everything; split -> set -> table, without empty splits."""
     root = Path(request.root)
     splits: Splits = {"train": {}, "val": {}}
-    train, val = splits["train"], splits["val"]
+    train = splits["train"]
+    val = splits["val"]
     if request.run:
         for part in _parts(request.parts):
             splits[PARTS[part]][SETS.get(part, part)] = _part_of_run(request.run, part)

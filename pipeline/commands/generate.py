@@ -54,7 +54,8 @@ def generate(checkpoint: Path, reference: str, request: Request, output: str) ->
     studio = _open(file)
     subject = _subject(studio, layout, wanted)
     check_writable(output)
-    folder, digest = Folder.at(output), hashlib.sha256(file.read_bytes()).hexdigest()
+    folder = Folder.at(output)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     made_with = layout.options.get("checkpoint")
     if isinstance(made_with, dict) and made_with.get("sha256") != digest:
         yield f"note: {layout.origin} was made with another checkpoint; the pictures will differ"
@@ -112,7 +113,8 @@ def _wanted(layout: GivenLayout, request: Request) -> Wanted:
         )
     if request.edits is not None and "layout" not in sheets:
         raise JobError("--edits: only the layout sheet has edits; add --sheet layout")
-    seed, count = pick(request.seed, "seed", 0, 0, 2**62), pick(request.count, "count", 5, 1, MOST)
+    seed = pick(request.seed, "seed", 0, 0, 2**62)
+    count = pick(request.count, "count", 5, 1, MOST)
     return Wanted(
         str(options.get("title", layout.origin)),
         seed,
@@ -190,7 +192,8 @@ def _write_sheet(
     Return what sheet.json says of the pictures.
     """
     size = drawing.picture_size(studio.resolution, subject.layout.size)
-    strips, said = [], []
+    strips = []
+    said = []
     for number, row in enumerate(SHEETS[name](subject)):
         shown = [("layout" if row.caption else "", drawing.layout_picture(_marks(row), size))]
         for column, pixels in enumerate(_paint(studio, row)):

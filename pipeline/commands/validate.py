@@ -106,7 +106,8 @@ def _leaves_out(reference: str, root: Path) -> bool:
 
 def _state_line(found: Sequence[Finding]) -> str:
     """Return the state of sets in words."""
-    wrong, is_empty = 0, False
+    wrong = 0
+    is_empty = False
     for finding in found:
         if finding.what in (NO_IMAGE, NO_OBJECT, ALL_CROWDS):
             is_empty = True

@@ -267,7 +267,8 @@ def _fill(cls: Any, raw: Any, key: str) -> Any:
 
     Every key known, every value of its type, every check of its own passed.
     """
-    values, hints = _mapping(raw, key), get_type_hints(cls)
+    values = _mapping(raw, key)
+    hints = get_type_hints(cls)
     _refuse_unknown(values, {f.name for f in fields(cls)}, key)
     for f in fields(cls):
         if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
@@ -299,7 +300,8 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     OmegaConf would turn tuples into lists and `no` into the text False, and would resolve any `${`
     it meets.
     """
-    origin, args = get_origin(hint), get_args(hint)
+    origin = get_origin(hint)
+    args = get_args(hint)
     if value == "???":
         raise FaultError(key, "is still ???; give it a value")
     if is_dataclass(hint):

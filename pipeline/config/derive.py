@@ -82,7 +82,8 @@ def derive(job: Job, measured: Measured) -> tuple[Job, str]:
     each other.
     """
     section = job.detector
-    plan, config = section.training, section.config
+    plan = section.training
+    config = section.config
     if not plan.steps:
         plan = replace(plan, steps=derived_steps(measured, plan.batch))
     why = ""

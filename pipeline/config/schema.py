@@ -587,7 +587,8 @@ class Job:
                 "self_train.steps: there are no unlabelled images; name some in data.unlabelled, "
                 "or set it to 0"
             )
-        parts, plan = self.num_parts, self.generator.training
+        parts = self.num_parts
+        plan = self.generator.training
         if parts > 1 and plan.batch % (parts * plan.workers):
             raise ValueError(
                 f"train_generator.accumulate: {parts} parts for each of {plan.workers} workers "

@@ -179,7 +179,8 @@ def _opened(scene: Scene, with_pixels: bool = True) -> tuple[Any, _Layout, bytes
     """Open a scene's image and decode it; returns it, how it lies, and its bytes."""
     from PIL import Image
 
-    label, size = label_of(scene), scene.size
+    label = label_of(scene)
+    size = scene.size
     data = _data_of(scene)
     try:
         with warnings.catch_warnings():
@@ -257,7 +258,8 @@ class _TooLargeError(Exception):
 
 
 def _header_of(image: Any, file: IO[bytes], max_pixels: int | None = None) -> Header:
-    height, width = image.height, image.width
+    height = image.height
+    width = image.width
     if max_pixels is not None and height * width > max_pixels:
         raise _TooLargeError(f"has {width}x{height} pixels, over max_pixels={max_pixels}")
     orientation = exif.orientation(image, file)

@@ -211,7 +211,8 @@ def tight_box(rle: str, size: Size) -> Boxes:
     if not filled.any():
         return np.zeros(4, np.float32)
     first, last = start[filled], end[filled] - 1  # pixels of each run, columns first
-    first_column, last_column = first // height, last // height
+    first_column = first // height
+    last_column = last // height
     in_one_column = first_column == last_column
     top = np.where(in_one_column, first % height, 0).min()
     bottom = np.where(in_one_column, last % height + 1, height).max()

@@ -184,7 +184,10 @@ def segments_of(ids: NDArray[np.integer[Any]]) -> Segments:
     run_ids, first = np.unique(ordered, return_index=True)
     runs_of_each = np.split(order, first[1:])
 
-    segments, boxes, areas, codes = [], [], [], []
+    segments = []
+    boxes = []
+    areas = []
+    codes = []
     of_segments = zip(run_ids.tolist(), runs_of_each, strict=True)
     for segment, runs in of_segments:
         if segment == 0:

@@ -362,7 +362,8 @@ def link_all(source: Folder, target: Folder, names: list[str]) -> None:
         if not (source.is_local and target.is_local):
             target.write_bytes(name, source.read_bytes(name))
             continue
-        old, new = source.local_path(name), target.local_path(name)
+        old = source.local_path(name)
+        new = target.local_path(name)
         if new.exists() and new.samefile(old):
             continue
         new.parent.mkdir(parents=True, exist_ok=True)

@@ -155,7 +155,8 @@ def fit(matches: Matches) -> Calibration:
     classes = []
     for label in range(matches.truths.shape[1]):
         of_class = matches.label == label
-        scores, right = matches.score[of_class], matches.right[of_class]
+        scores = matches.score[of_class]
+        right = matches.right[of_class]
         classes.append(_fit_curve(scores, right, pooled, _PRIOR_CLASS))
     return Calibration(pooled, classes)
 

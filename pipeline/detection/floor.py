@@ -74,7 +74,9 @@ def constant_list(table: Dataset, classes: Sequence[int]) -> ConstantList:
             boxes[label].append(own)
             numbers = np.full(len(own), index, np.int64)
             images[label].append(numbers)
-    found, labels, scores = [np.zeros((0, 4), np.float32)], [], []
+    found = [np.zeros((0, 4), np.float32)]
+    labels = []
+    scores = []
     for label in classes:
         if not boxes[label]:
             continue
@@ -98,7 +100,8 @@ def _greedy(boxes: Boxes, images: Ints) -> tuple[Boxes, list[int]]:
     The count: in how many images the box meets an object that no earlier one met.
     """
     kept = _evenly(len(boxes), OBJECTS)
-    boxes, images = boxes[kept], images[kept]
+    boxes = boxes[kept]
+    images = images[kept]
     candidates = boxes[_evenly(len(boxes), CANDIDATES)]
     no_crowd = np.zeros(len(boxes), bool)
     meets = overlaps(candidates, boxes, no_crowd) >= IOU  # [K, N]

@@ -180,12 +180,14 @@ class _Log:
     """
 
     def __init__(self, folder: Folder, steps: int, start: int) -> None:
-        self._folder, self._steps = folder, steps
+        self._folder = folder
+        self._steps = steps
         self._every = max(1, steps // LOG_ROWS)
         self._rows = [row for row in read_log(folder) if row["step"] <= start]
         self._sums: Json = {}
         self._count = 0
-        self._start, self._began = start, time.monotonic()
+        self._start = start
+        self._began = time.monotonic()
         self._flushed = 0.0
 
     def add(self, step: int, losses: Mapping[str, Tensor]) -> None:
@@ -209,7 +211,8 @@ class _Log:
         self._rows.append(
             {"step": step, "steps": self._steps, "steps_per_s": round(rate, 3), **means}
         )
-        self._sums, self._count = {}, 0
+        self._sums = {}
+        self._count = 0
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 

@@ -224,7 +224,8 @@ def read(config: Config, root: Path = Path()) -> CityscapesDataset:
 
 def _frame(image_folder: Path, map_folder: Path, name: str, config: Config) -> Frame:
     stem = name.removesuffix(_IMAGE)
-    max_pixels, follow = config.max_pixels, config.follows_links
+    max_pixels = config.max_pixels
+    follow = config.follows_links
     image, image_bytes = find_file(
         image_folder, name, "file", named_by="name", missing="missing map", follow=follow
     )

@@ -227,7 +227,8 @@ def _points(shape: Element) -> Points:
 
 def _mask(shape: Element, size: Size) -> Flags:
     """Return the mask [H, W] of run lengths by row in a part of the image."""
-    height, width = _whole(shape, "height"), _whole(shape, "width")
+    height = _whole(shape, "height")
+    width = _whole(shape, "width")
     top, left = (_whole(shape, key, least=0) for key in ("top", "left"))
     if top + height > size[0] or left + width > size[1]:
         raise RecordError(

@@ -293,7 +293,8 @@ def _embedded(document: Any) -> bytes:
 
 def _told_size(document: Any) -> Size | None:
     """Return the size (H, W) that a file says; None where it says none."""
-    height, width = document.get("imageHeight"), document.get("imageWidth")
+    height = document.get("imageHeight")
+    width = document.get("imageWidth")
     if height is None or width is None:
         return None
     if not is_int(height) or not is_int(width) or height < 1 or width < 1:

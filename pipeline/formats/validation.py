@@ -108,8 +108,10 @@ def inside_box(box: Box, size: Size, cuts: bool = False) -> tuple[Box, float]:
             "box outside the image",
             f"bbox lies {excess:g} pixels outside the image of {width}x{height}",
         )
-    x1, y1 = max(x1, 0.0), max(y1, 0.0)
-    x2, y2 = min(x2, float(width)), min(y2, float(height))
+    x1 = max(x1, 0.0)
+    y1 = max(y1, 0.0)
+    x2 = min(x2, float(width))
+    y2 = min(y2, float(height))
     clipped = (x1, y1, x2, y2)
     if not has_extent(clipped):
         raise RecordError("empty box", "bbox has no extent inside the image")

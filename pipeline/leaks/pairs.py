@@ -135,7 +135,8 @@ def _similar(signatures: Signatures, groups: Indices) -> set[tuple[int, int]]:
     bits = np.bitwise_count(differing).astype(np.int64)
 
     order = np.lexsort((other, bits, groups[other], row))  # by row, then group, nearest first
-    row, other = row[order], other[order]
+    row = row[order]
+    other = other[order]
     new_row = np.diff(row, prepend=-1)
     new_group = np.diff(groups[other], prepend=-1)
     starts = np.flatnonzero(new_row | new_group)  # of a row and a group

@@ -108,8 +108,10 @@ def _enclosed(ids: Ints, removed: Flags) -> Flags:
     count, patch = cv2.connectedComponents(unclaimed, connectivity=4)
     touches_removed = np.zeros(count, bool)
     touches_others = np.zeros(count, bool)
-    below, above = np.s_[1:], np.s_[:-1]
-    right, left = np.s_[:, 1:], np.s_[:, :-1]
+    below = np.s_[1:]
+    above = np.s_[:-1]
+    right = np.s_[:, 1:]
+    left = np.s_[:, :-1]
     neighbours = ((below, above), (above, below), (right, left), (left, right))
     for here, there in neighbours:
         other = ids[there]
@@ -174,7 +176,8 @@ def cutout(source: RealMap, thing: int, size: Size, num_classes: int) -> Cutout 
         return None
     top = int(rows[0])
     left = int(columns[0])
-    bottom, right = rows[-1] + 1, columns[-1] + 1
+    bottom = rows[-1] + 1
+    right = columns[-1] + 1
     mask = mask[top:bottom, left:right]
     ring = _ring(ids, mask, top, left)  # [P] ids
     is_no_stuff = source.things | source.crowd
@@ -207,7 +210,8 @@ def _ring(values: Ints, mask: Flags, top: int, left: int) -> Ints:
     x0 = max(0, reach - left)
     y1 = min(h + 2 * reach, H - top + reach)
     x1 = min(w + 2 * reach, W - left + reach)
-    first_row, first_column = top - reach, left - reach
+    first_row = top - reach
+    first_column = left - reach
     rows = np.s_[first_row + y0 : first_row + y1]
     columns = np.s_[first_column + x0 : first_column + x1]
     window = values[rows, columns]

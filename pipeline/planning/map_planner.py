@@ -111,7 +111,8 @@ class MapPlanner:
         numbers = [len(rows) for rows in locations]
         present = np.array(numbers, np.float64)  # [C] things
         things = present * per_table
-        counts, weakness = dict(config.counts), dict(config.weakness)
+        counts = dict(config.counts)
+        weakness = dict(config.weakness)
         target = target_counts(things, self.categories, config.target, counts, weakness=weakness)
         self.exchange = exchange(things, target, config.count)
         is_thing = [category.isthing for category in self.categories]

@@ -109,9 +109,11 @@ def measured_weakness(measured: Mapping[str, Mapping[str, float | None]]) -> dic
     mean = float(np.mean(known)) if known else 0.0
     lacks = {}
     for name, row in measured.items():
-        ap, objects = row["AP"], row["gt"] or 0
+        ap = row["AP"]
+        objects = row["gt"] or 0
         if ap is None:
-            ap, objects = mean, 0
+            ap = mean
+            objects = 0
         drawn = (objects * ap + PRIOR_OBJECTS * mean) / (objects + PRIOR_OBJECTS)
         lacks[name] = round(1 - drawn, 4)
     return lacks

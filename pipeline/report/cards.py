@@ -178,10 +178,12 @@ def number_line(metric: Metric, key: str, also: Sequence[float] = ()) -> NumberL
     def position(number: float) -> float:
         return round(100 * (number - least) / (end - least), 1)
 
-    low, high = None, None
+    low = None
+    high = None
     span = interval(metric, key)
     if span:
-        low, high = position(span[0]), position(span[1])
+        low = position(span[0])
+        high = position(span[1])
     marks = []
     for name, number in control_values(metric, key).items():
         marks.append((position(number), is_ceiling(name)))

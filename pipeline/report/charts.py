@@ -221,7 +221,8 @@ def _grid(axes: _Axes, ticks: Sequence[float]) -> list[str]:
     """
     drawn = []
     for tick in ticks:
-        y, strength = axes.y(tick), 0.6 if tick in (0, ticks[0]) else 0.15
+        y = axes.y(tick)
+        strength = 0.6 if tick in (0, ticks[0]) else 0.15
         drawn.append(
             f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" stroke="currentColor" '
             f'stroke-opacity="{strength}"/>'

@@ -170,7 +170,8 @@ def _making(run: RunFacts) -> Iterator[str]:
         for key in content:
             if key.endswith("_sha256"):
                 digests[key] = content[key]
-    job, job_digest = metrics.get("job", ""), metrics.get("job_sha256", "")
+    job = metrics.get("job", "")
+    job_digest = metrics.get("job_sha256", "")
     yield f"- Job `{job}`, seed {run.seed}, sha256 `{job_digest}`"
     for key, digest in sorted(digests.items()):
         yield f"- {plain(key.removesuffix('_sha256'))}: sha256 `{digest}`"

@@ -198,7 +198,8 @@ def _objects(picture: Picture) -> Iterator[Json]:
 
 def _box(shape: Shape) -> list[int]:
     """Return a shape's box as x, y, width, height in full units."""
-    x, y = round(shape.x), round(shape.y)
+    x = round(shape.x)
+    y = round(shape.y)
     right = round(shape.x + shape.width)
     bottom = round(shape.y + shape.height)
     return [x, y, right - x, bottom - y]

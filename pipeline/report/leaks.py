@@ -32,7 +32,8 @@ def copies(manifest: Manifest) -> str:
     """
     if "copies" not in manifest:
         return ""
-    copied, total = manifest["copies"], manifest["images"]
+    copied = manifest["copies"]
+    total = manifest["images"]
     summary = (
         f"{copied} of {total} synthetic images are near copies of a real one, by the same "
         "comparison."

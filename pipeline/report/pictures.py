@@ -199,7 +199,8 @@ class _Frame:
         """
         x1, y1, x2, y2 = self.window
         height, width = self.size
-        x_scale, y_scale = width / (x2 - x1), height / (y2 - y1)
+        x_scale = width / (x2 - x1)
+        y_scale = height / (y2 - y1)
         scale = np.array([x_scale, y_scale] * 2)
         corner = np.array([x1, y1] * 2)
         moved = (box.astype(np.float64) - corner) * scale  # [4] xyxy

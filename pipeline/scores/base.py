@@ -243,11 +243,13 @@ class MetricInputs:
 
     def image(self, table: str, index: int) -> TableImage:
         """Return one image of a table."""
-        layout, sample = -1, 0
+        layout = -1
+        sample = 0
         if table == "real":
             layout = index
         elif table == "synthetic":
-            layout, sample = int(self.pairing.layout[index]), int(self.pairing.sample[index])
+            layout = int(self.pairing.layout[index])
+            sample = int(self.pairing.sample[index])
         return TableImage(table, index, layout, sample, self.tables[table][index])
 
     def uses(self, extractor: Extractor, table: str, index: int) -> bool:

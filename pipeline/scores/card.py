@@ -136,7 +136,8 @@ def deviations(section: str, config: Any, published: Any, unstated: Collection[s
     for f in fields(config):
         if f.name in unstated:
             continue
-        ours, theirs = getattr(config, f.name), getattr(published, f.name)
+        ours = getattr(config, f.name)
+        theirs = getattr(published, f.name)
         if is_dataclass(ours) and type(ours) is type(theirs):
             sentences += deviations(f"{section}.{f.name}", ours, theirs, ())
         elif ours != theirs:

@@ -33,7 +33,8 @@ def scene_at_size(scene: Scene, size: Size, pixels: bool = True) -> Scene:
     """Return a scene at a size (H, W)."""
     if scene.size == size:
         return scene
-    image, panoptic = scene.image, scene.panoptic
+    image = scene.image
+    panoptic = scene.panoptic
     if pixels:
         resized = resize(decode(scene), size)
         image = ImageRef(encode(resized, "png"), f"{scene.image_id}.png")

@@ -84,7 +84,8 @@ def labeller_weights(context: Context) -> Folder:
 
 def run(context: Context) -> Json:
     """Write `calibration.json`: curves, thresholds by every rule, held-out numbers."""
-    job, ingest = context.job, context.inputs["ingest"]
+    job = context.job
+    ingest = context.inputs["ingest"]
     if not job.data.unlabelled:
         context.tell("  no unlabelled images")
         return {"classes": {}}
@@ -205,7 +206,8 @@ def read(manifest: Any, names: list[str], rule: str) -> tuple[Calibration, list[
 
     In the order of the class names.
     """
-    curves, thresholds = [], []
+    curves = []
+    thresholds = []
     for name in names:
         entry = manifest["classes"][name]
         curves.append(Curve(**entry["curve"]))

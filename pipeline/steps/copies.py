@@ -69,7 +69,8 @@ def compare(spec: Spec) -> list[Pair]:
 
 def run(context: Context) -> Json:
     """Hash every synthetic image and compare it with all real ones."""
-    leaks, synthesized = context.inputs["leaks"], context.inputs["synthesize"]
+    leaks = context.inputs["leaks"]
+    synthesized = context.inputs["synthesize"]
     splits = tuple(leaks.manifest["splits"])
     num_images = synthesized.manifest["images"]
     spec = Spec(synthesized.folder.uri, leaks.folder.uri, splits, context.folder.uri)

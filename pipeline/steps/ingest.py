@@ -167,9 +167,11 @@ def _write_split(context: Context, split: str, table: Dataset) -> tuple[Json, Sk
         found = Skipped(row["skipped"])
         found.names = row["names"]
         skipped.take(found)
-    objects, truth = counts, {}
+    objects = counts
+    truth = {}
     if split == "unlabelled":
-        objects, truth = {}, counts
+        objects = {}
+        truth = counts
     context.tell(f"  {split}: {images} images, {sum(objects.values())} objects")
     for line in short_lines(skipped):
         context.tell(f"  {line}")

@@ -51,7 +51,8 @@ def open_inputs(job: Job) -> Inputs:
         _check_labels("validation", splits["validation"])
     else:
         train, held_out = _hold_out(labelled, data.validation_fraction, job.seed)
-        splits["labelled"], splits["validation"] = train, held_out
+        splits["labelled"] = train
+        splits["validation"] = held_out
     if data.unlabelled:
         splits["unlabelled"] = opened("unlabelled", data.unlabelled, annotations="optional")
     return Inputs(_with_the_same_classes(splits))

@@ -168,7 +168,8 @@ def links(manifest: Manifest) -> list[Link]:
     figure = f"{num_labels} labels of {len(manifest['objects'])} classes"
     if found:
         figure = f"{figure}, {100 * right / found:.0f} % right on held-out validation images"
-    wrong, unknown = [], []
+    wrong = []
+    unknown = []
     for label, counts in manifest["unlabelled_classes"].items():
         if not manifest["ignored"].get(label):
             continue
@@ -323,7 +324,8 @@ def run(context: Context) -> Json:
 
     The manifest has counts of detections and labels, and their quality.
     """
-    job, ingest = context.job, context.inputs["ingest"]
+    job = context.job
+    ingest = context.inputs["ingest"]
     if not job.data.unlabelled:
         context.tell("  no unlabelled images")
         return {"images": 0, "objects": {}, "quality": None}
@@ -337,7 +339,8 @@ def run(context: Context) -> Json:
     rows = context.shards(labeller, shards, context.folder, "images")
     names = [name for name, _ in shards]
     num_detections = context.executor.call(write_coco, spec, names)
-    objects, ignored = add_counts(rows, "counts"), add_counts(rows, "ignored")
+    objects = add_counts(rows, "counts")
+    ignored = add_counts(rows, "ignored")
     context.tell(
         f"  {sum(objects.values())} of {num_detections} detections in {split['images']} images "
         "become labels"

@@ -166,10 +166,12 @@ def _above_the_floor(scores: Mapping[str, Any]) -> Link:
     if dap is None:
         measured = ", ".join(scores) or "nothing"
         return Link(name, "untested", f"DAP was not measured; measured: {measured}")
-    values, controls = dap["values"], dap["controls"]
+    values = dap["values"]
+    controls = dap["controls"]
     floor = controls.get("shuffled", {}).get("AP50")
     ceiling = controls.get("real", {}).get("AP50")
-    value, low = values.get("AP50"), values.get("AP50_low")
+    value = values.get("AP50")
+    low = values.get("AP50_low")
     if value is None or floor is None:
         return Link(name, "untested", "DAP has no object to detect")
     figure = f"DAP AP50 {value:.3f}, with shuffled layouts {floor:.3f}"
@@ -186,7 +188,8 @@ def run(context: Context) -> Json:
 
     The reason for each that is missing is in the manifest too.
     """
-    job, inputs = context.job, context.inputs
+    job = context.job
+    inputs = context.inputs
     ingest, detector, generator = (inputs[name].folder.uri for name in NEEDS)
     tables = Tables(job, ingest, context.folder.sub(PAIRED).uri)
     num_layouts = len(tables.real(pixels=False))
@@ -246,8 +249,10 @@ def _scoring_job(
     With the card entries that only the run knows. The reference detector is the one the job names,
     else the run's own in the folder `detector`.
     """
-    job, ingest = context.job, context.inputs["ingest"].manifest
-    folder, name = detector, DETECTOR
+    job = context.job
+    ingest = context.inputs["ingest"].manifest
+    folder = detector
+    name = DETECTOR
     digest = Folder.at(detector).sha256(DETECTOR)
     if job.score.detector:
         uri = Folder.at(job.score.detector).uri

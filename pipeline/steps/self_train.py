@@ -104,7 +104,8 @@ def prepare(
     """
     from synthaug.detectors.mean_teacher import MeanTeacher
 
-    plan, config = job.self_train.training, job.detector.config
+    plan = job.self_train.training
+    config = job.detector.config
     recipe = config.recipe()
     if plan.lr:
         recipe = replace(recipe, lr=plan.lr)
@@ -125,8 +126,10 @@ def mixed_batches(
     """
     from synthaug.detectors.mean_teacher import MixedBatch
 
-    plan, supervised = job.self_train.training, job.detector.training
-    sampling, threshold = supervised.sampling, supervised.repeat_threshold
+    plan = job.self_train.training
+    supervised = job.detector.training
+    sampling = supervised.sampling
+    threshold = supervised.repeat_threshold
     drawn = draw_for([labelled], plan.batch, seed, sampling, threshold)
     samples = detector_batches(labelled, drawn)
     key = seed_for(seed, "unlabelled")
@@ -178,7 +181,8 @@ def fit(spec: Spec) -> Json:
 
 def worse(after: Mapping[str, float | None], before: Mapping[str, float | None]) -> bool:
     """Return whether AP50 fell; without truth to compare with it did not."""
-    ap50_after, ap50_before = after["AP50"], before["AP50"]
+    ap50_after = after["AP50"]
+    ap50_before = before["AP50"]
     if ap50_after is None or ap50_before is None:
         return False
     return ap50_after < ap50_before
@@ -195,7 +199,8 @@ def run(context: Context) -> Json:
 
     The manifest says which detector was kept, and why.
     """
-    job, plan = context.job, context.job.self_train.training
+    job = context.job
+    plan = context.job.self_train.training
     ingest, detector = (context.inputs[name].folder for name in NEEDS)
     spec = Spec(job, ingest.uri, detector.uri, context.folder.uri)
     if not plan.steps:

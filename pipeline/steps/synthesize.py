@@ -119,7 +119,8 @@ def run(context: Context) -> Json:
     The manifest counts objects made and dropped per class.
     """
     job = context.job
-    plan, trained = context.inputs["plan"], context.inputs["train_generator"]
+    plan = context.inputs["plan"]
+    trained = context.inputs["train_generator"]
     make = partial(
         ShardSynthesizer,
         job,
@@ -130,7 +131,8 @@ def run(context: Context) -> Json:
     )
     items = cut(plan.manifest["images"], job.plan.shard)
     rows = context.shards(make, items, context.folder, "images", job.synthesize.workers)
-    objects, dropped = add_counts(rows, "counts"), add_counts(rows, "dropped")
+    objects = add_counts(rows, "counts")
+    dropped = add_counts(rows, "dropped")
     lost = ""
     if dropped:
         lost = f"; {sum(dropped.values())} objects without visible pixels dropped"

@@ -106,7 +106,8 @@ def fit(spec: Spec) -> Json:
     from synthaug.generators import checkpoint
     from synthaug.generators.nn.parallel import rank_and_world
 
-    job, folder = spec.job, Folder.at(spec.folder)
+    job = spec.job
+    folder = Folder.at(spec.folder)
     conditioning = conditioning_of(job)
     tables = [parquet.open_table(uri) for uri in spec.tables]
     selected = [conditioning.select(table) for table in tables]
@@ -144,7 +145,8 @@ def _train(job: Job, tables: Sequence[Subset], folder: Folder, rank: int, world:
     from synthaug.generators.base import TrainingInput
 
     conditioning = conditioning_of(job)
-    options, config = job.generator.training, job.generator.config
+    options = job.generator.training
+    config = job.generator.config
     num_classes = len(tables[0].categories)
     torch.set_num_threads(options.threads or cores())
     seed = seed_for(job.seed, "train_generator")
@@ -194,7 +196,8 @@ def run(context: Context) -> Json:
     job = context.job
     conditioning = conditioning_of(job)
     system = conditioning.system
-    options, parts = job.generator.training, job.num_parts
+    options = job.generator.training
+    parts = job.num_parts
     labelled = context.inputs["ingest"].folder.sub("labelled")
     tables = [labelled.uri]
     pseudo = context.inputs["pseudo_label"]

@@ -228,7 +228,8 @@ def conduct(context: Context, bench: Bench) -> Json:
 
 def _budget(context: Context, bench: Bench) -> Budget:
     """Return the steps of the arms: the job's, or those of real data's plateau."""
-    trial, plan = context.job.trial, context.job.detector.training
+    trial = context.job.trial
+    plan = context.job.detector.training
     if trial.steps != "plateau":
         budget = Budget(trial.steps or plan.steps)
     else:
@@ -302,7 +303,8 @@ def _screen(
 ) -> Screened:
     """Train controls, their stack, candidates and placebos, and choose a recipe."""
     real = ARMS["real"]
-    controls, thresholds = [], []
+    controls = []
+    thresholds = []
     for arm in named:
         if arm.role == "control":
             chosen, rows = _tuned(trial, train, arm)
@@ -356,7 +358,8 @@ def _confirm(
     None where there are no such images, or where no recipe was above the stack on validation.
     """
     trial = context.job.trial
-    recipe, stack = screened.recipe, screened.stack
+    recipe = screened.recipe
+    stack = screened.stack
     if recipe is None or not trial.evaluation or not trial.confirm_seeds:
         return None
     if not beats_stack(found):

@@ -173,7 +173,8 @@ def fit_thresholds(spec: Spec) -> Json:
     names = [category.name for category in table.categories]
     by_label = errors["true"]
     errors["true"] = {names[label]: counts for label, counts in by_label.items()}
-    labelled, validation = spec.split("labelled"), spec.split("validation")
+    labelled = spec.split("labelled")
+    validation = spec.split("validation")
     tables = TailTables(table, labelled, validation)
     tail_seed = seed_for(spec.job.seed, "verify", "tail")
     chosen, learnt = choose_judges(rows, fitted, least, tables, spec.detector, required, tail_seed)
@@ -336,7 +337,8 @@ def run(context: Context) -> Json:
     The manifest counts verdicts per class.
     """
     job = context.job
-    ingest, synthesize = context.inputs["ingest"], context.inputs["synthesize"]
+    ingest = context.inputs["ingest"]
+    synthesize = context.inputs["synthesize"]
     shards = cut(synthesize.manifest["images"], job.plan.shard)
     if not job.verify.enabled:
         files = [f"{name}.parquet" for name, _ in shards]

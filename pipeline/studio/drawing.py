@@ -153,7 +153,8 @@ def _pixels(mark: Mark, size: Size) -> Rectangle:
     """Return the box of a mark in pixels of a picture (H, W)."""
     height, width = size
     x0, y0, x1, y1 = mark.box
-    right, bottom = width - 1, height - 1
+    right = width - 1
+    bottom = height - 1
     return x0 * right, y0 * bottom, x1 * right, y1 * bottom
 
 
@@ -166,9 +167,11 @@ def _ink(mark: Mark) -> Color:
 def _draw_box(draw: ImageDraw, mark: Mark, box: Rectangle) -> None:
     x0, y0, x1, y1 = (round(value) for value in box)
     ink = _ink(mark)
-    opacity, width = FILL, 2
+    opacity = FILL
+    width = 2
     if mark.faint:
-        opacity, width = 0, 1
+        opacity = 0
+        width = 1
     corners = (x0, y0, x1, y1)
     draw.rectangle(corners, fill=(*ink, opacity), outline=(*ink, 255), width=width)
 

@@ -107,8 +107,10 @@ class Edit:
 
 def _verb_of_move(old: Box, new: Box) -> str:
     """Return "resize" where a side of the box changes, else "move"."""
-    new_width, old_width = new[2] - new[0], old[2] - old[0]
-    new_height, old_height = new[3] - new[1], old[3] - old[1]
+    new_width = new[2] - new[0]
+    old_width = old[2] - old[0]
+    new_height = new[3] - new[1]
+    old_height = old[3] - old[1]
     width = new_width - old_width
     height = new_height - old_height
     if abs(width) < SAME_SIZE and abs(height) < SAME_SIZE:
@@ -133,7 +135,10 @@ def _edit(value: Any, where: str) -> Edit:
         raise RecordError("bad value", f"{where}: '{action}' is none of {', '.join(ACTIONS)}")
     keys = ACTIONS[action]
     only(record, ("edit", *keys), where)
-    name, box, number, seed = Edit.name, Edit.box, Edit.number, Edit.seed
+    name = Edit.name
+    box = Edit.box
+    number = Edit.number
+    seed = Edit.seed
     if "class" in keys:
         name = text(record, "class", where)
     if "box" in keys:
@@ -168,8 +173,10 @@ def usual_edits(layout: GivenLayout, classes: Sequence[str]) -> tuple[Edit, ...]
     dx, dy = _free_direction(layout, focus)
     halfway = _rounded(_shifted(old, dx / 2, dy / 2), layout)
     x0, y0, x1, y1 = moved = _rounded(_shifted(old, dx, dy), layout)
-    width, height = x1 - x0, y1 - y0
-    left, right = x0 + 0.2 * width, x1 - 0.2 * width
+    width = x1 - x0
+    height = y1 - y0
+    left = x0 + 0.2 * width
+    right = x1 - 0.2 * width
     shrunk = _rounded((left, y0 + 0.4 * height, right, y1), layout)
     edits = []
     if dx or dy:

@@ -140,7 +140,8 @@ def _from_record(document: Json, origin: str, options: Mapping[str, Any]) -> Giv
     records = need(document, "objects")
     if not isinstance(records, list):
         raise RecordError("bad value", "'objects' must be a list")
-    names, boxes = [], []
+    names = []
+    boxes = []
     for position, record in enumerate(records):
         where = f"object {position}"
         only(mapping(record, where), ("class", "box"), where)
@@ -160,7 +161,8 @@ def _from_coco(document: Json, file: Path, image: str | None) -> GivenLayout:
         raise JobError(f"--image: {file} has no image with the id {asked}{hint}")
     size = _image_size(images[asked], asked)
     categories = {key_of(record, "id"): record for record in section(document, "categories", file)}
-    names, boxes = [], []
+    names = []
+    boxes = []
     for record in section(document, "annotations", file):
         if key_of(record, "image_id") != asked or record.get("iscrowd"):
             continue
@@ -178,7 +180,8 @@ def _from_coco(document: Json, file: Path, image: str | None) -> GivenLayout:
 
 def _image_size(record: Json, image: str) -> Size:
     """Return the size (H, W) of an image record."""
-    height, width = need(record, "height"), need(record, "width")
+    height = need(record, "height")
+    width = need(record, "width")
     if not (_is_positive(height) and _is_positive(width)):
         raise RecordError(
             "bad image size", f"image {image}: width and height must be whole numbers above 0"

@@ -136,7 +136,8 @@ def interpolate(subject: Subject) -> Iterator[Row]:
     end = base.seed + 1
     steps = max(2, len(subject.samples))
     for thing in base.objects:
-        images, mask_maps = [], []
+        images = []
+        mask_maps = []
         for step in range(steps):
             t = step / (steps - 1)
             scene = base.interpolate(thing.number, end, t)

@@ -155,7 +155,8 @@ def _of_objects(scene: Scene, sides: Boxes) -> Iterator[tuple[str, str]]:
     image_area = scene.height * scene.width
     seen: dict[tuple[object, ...], int] = {}  # box and mask -> the class that has them
     for at in np.flatnonzero(~objects.iscrowd).tolist():
-        box, rle = objects.boxes[at], objects.rle[at]
+        box = objects.boxes[at]
+        rle = objects.rle[at]
         category = int(objects.category[at])
         place = (*box.tolist(), rle)
         name = object_name(scene, at)

@@ -58,7 +58,8 @@ class CopyPasteTable(View):
 
     def entry(self, index: int) -> ScenePixels:
         """Return scene `index` without encoded pixels, and its pixels [H, W, 3]."""
-        bank, count = self._bank, len(self.table)
+        bank = self._bank
+        count = len(self.table)
         rng = rng_for(self.seed, "paste", index)
         epoch, position = divmod(index, count)
         shuffle = seed_for(self.seed, "background", epoch)

@@ -50,7 +50,8 @@ class MapConditioning(Conditioning):
     def check(self) -> None:
         """Refuse the settings that no generator of maps has a use for."""
         super().check()
-        job, system = self.job, self.job.generator.system
+        job = self.job
+        system = self.job.generator.system
         if job.plan.target == "deficit":
             raise JobError(
                 f"plan.target: deficit is for generators driven by boxes, not for {system}; choose "
@@ -116,7 +117,8 @@ class MapConditioning(Conditioning):
 
     def _plan_config(self) -> MapPlanConfig:
         """Return the options of a plan of maps."""
-        job, plan = self.job, self.job.plan
+        job = self.job
+        plan = self.job.plan
         size = None
         if job.synthesize.size == "generator":
             size = job.generator.config.size
@@ -168,7 +170,8 @@ class MapSynthesizer:
         from synthaug.generators.base import Maps
 
         sampler = self.sampler
-        labels, instances = [], []
+        labels = []
+        instances = []
         for scene in planned:
             maps = maps_of(scene, sampler.num_classes, sampler.size)
             labels.append(maps.labels)

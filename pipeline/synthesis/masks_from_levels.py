@@ -33,7 +33,8 @@ def resolve(
     height, width = soft.shape[1:]
     owner = np.full((height, width), -1, np.int16)
     corners = whole_pixels(boxes, height, width)
-    things, stuff = np.flatnonzero(isthing), np.flatnonzero(~isthing)
+    things = np.flatnonzero(isthing)
+    stuff = np.flatnonzero(~isthing)
     for group in (things, stuff):
         free = owner < 0
         front = np.zeros((height, width), np.float32)  # height of the mask in front above its level
@@ -70,7 +71,8 @@ def _level(mask: Floats32, reach: float) -> float:
 
     The highest one at which the box covers `reach` of the mask.
     """
-    columns, rows = mask.max(0), mask.max(1)
+    columns = mask.max(0)
+    rows = mask.max(1)
     levels = LEVELS * columns.max()
     covered = _extent(columns, levels) * _extent(rows, levels)
     enough = covered >= reach * mask.size

@@ -153,7 +153,8 @@ def with_labels(
     `min_visible` of the object is visible, or fewer pixels than `min_area`; an ignore region when
     nothing is.
     """
-    old, num_added = canvas.objects, len(added.area)
+    old = canvas.objects
+    num_added = len(added.area)
     category = np.concatenate([old.category, labels.category])
     category = category.astype(np.int64)  # [N + P]
     no_crowds = np.zeros(num_added, bool)
@@ -213,7 +214,8 @@ def _visible_shapes(canvas: Canvas, added: Added, visible: Flags) -> Shapes:
 
     Given their visible masks [N + P, H, W].
     """
-    old, num_old = canvas.objects, len(canvas.objects)
+    old = canvas.objects
+    num_old = len(canvas.objects)
     size = visible.shape[1], visible.shape[2]
     area = visible.sum((1, 2))
     rles, tight = encode_with_boxes(visible)
@@ -373,7 +375,8 @@ def paste_layout(bank: Bank, request: Scene, categories: Sequence[Category]) -> 
     background = emptiest_background(bank.pixels, request, seed)
     objects = request.objects
     things = objects.select(objects.isthing & ~objects.iscrowd)
-    pieces, pasted = [], []
+    pieces = []
+    pasted = []
     pairs = zip(things.category, things.boxes, strict=True)
     for number, (category, box) in enumerate(pairs):
         rng = rng_for(seed, "piece", number)
@@ -398,7 +401,8 @@ def emptiest_background(pixels: Pixels, request: Scene, seed: int) -> Canvas:
     frame = Frame.still(request.size)
     canvas_asked = Canvas.of(request, empty, frame)
     asked = canvas_asked.masks.any(0)  # [H, W]
-    best, fewest = None, np.inf
+    best = None
+    fewest = np.inf
     rng = rng_for(seed, "backgrounds")
     drawn = rng.integers(len(pixels), size=BACKGROUNDS)
     for index in drawn.tolist():
@@ -408,6 +412,7 @@ def emptiest_background(pixels: Pixels, request: Scene, seed: int) -> Canvas:
         things = canvas.masks[scene.objects.isthing].any(0)
         besides = float((things & ~asked).sum())
         if besides < fewest:
-            best, fewest = canvas, besides
+            best = canvas
+            fewest = besides
     assert best is not None
     return best

@@ -106,7 +106,8 @@ class PosthocSynthesizer:
         from synthaug.generators.base import Maps
 
         sampler = self.sampler.maps
-        labels, instances = [], []
+        labels = []
+        instances = []
         for scene, visible in zip(scenes, masks, strict=True):
             maps = maps_of_masks(
                 visible, scene.objects, sampler.num_classes, sampler.size, self.sampler.dont_care

@@ -44,7 +44,8 @@ class RealImageConditioning(Conditioning):
     def check(self) -> None:
         """Refuse settings that real images have no use for."""
         super().check()
-        options, system = self.job.synthesize, self.job.generator.system
+        options = self.job.synthesize
+        system = self.job.generator.system
         if options.size != "source":
             raise JobError(
                 f"synthesize.size: {system} makes images of the size of its real ones; set it to "

@@ -166,7 +166,8 @@ def group_line(name: str, other: str, groups: Mapping[str, Mapping[str, float]])
             continue
         verb = "gain" if difference["mean"] > 0 else "lose"
         amount = 100 * abs(difference["mean"])
-        low, high = in_points(difference["low"]), in_points(difference["high"])
+        low = in_points(difference["low"])
+        high = in_points(difference["high"])
         parts.append(f"{group} classes {verb} {amount:.1f} points [{low}, {high}]")
     if not parts:
         return []

@@ -232,7 +232,8 @@ def _against(conclusion: Conclusion, key: str) -> tuple[str, str]:
 
 def points(difference: Difference) -> str:
     """Return a difference with its interval, in AP points."""
-    low, high = in_points(difference.low), in_points(difference.high)
+    low = in_points(difference.low)
+    high = in_points(difference.high)
     return f"{in_points(difference.mean)} points [{low}, {high}]"
 
 

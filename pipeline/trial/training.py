@@ -97,7 +97,9 @@ class ArmTrainer:
         """Return the trained detector, and the step at which its training was resumed."""
         from synthaug.detectors import DETECTORS
 
-        sources, arm, steps = self._sources, training.arm, training.steps
+        sources = self._sources
+        arm = training.arm
+        steps = training.steps
         job = sources.job
         plan = job.detector.training
         seed = training.seed(job)
@@ -128,7 +130,8 @@ def run_key(
     So nothing is trained twice and nothing stale is taken. `inputs` has the folder name of each
     step's output, `digests` those of the data sets that only the trial reads.
     """
-    arm, trial = training.arm, job.trial
+    arm = training.arm
+    trial = job.trial
     recipe = asdict(arm)
     for name in ("name", "role", "description", "steps"):  # the steps themselves are in `training`
         del recipe[name]

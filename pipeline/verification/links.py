@@ -71,7 +71,8 @@ def verification_link(manifest: Manifest) -> Link:
     And whether it tells true from false labels.
     """
     name = "verification"
-    judged, unjudged = [], []
+    judged = []
+    unjudged = []
     for label in manifest["things"]:
         if not any(manifest[key].get(label) for key in (KEPT, *FAILED, NOT_JUDGED)):
             continue
@@ -109,11 +110,13 @@ def rates(errors: Mapping[str, Any]) -> tuple[float | None, float | None]:
 
     The latter were injected; None without any.
     """
-    num_true, num_kept = 0, 0
+    num_true = 0
+    num_kept = 0
     for counts in errors["true"].values():
         num_true += sum(counts.values())
         num_kept += counts[KEPT]
-    num_false, num_accepted = 0, 0
+    num_false = 0
+    num_accepted = 0
     for kind, counts in errors["planted"].items():
         if kind != EXTRA:
             num_false += counts["planted"]

@@ -144,7 +144,8 @@ def _concatenate(first: Objects, second: Objects) -> Objects:
     """Return the objects of both."""
     columns: Json = {}
     for field in fields(Objects):
-        a, b = getattr(first, field.name), getattr(second, field.name)
+        a = getattr(first, field.name)
+        b = getattr(second, field.name)
         is_array = isinstance(a, np.ndarray)
         columns[field.name] = np.concatenate([a, b]) if is_array else (*a, *b)
     return Objects(**columns)

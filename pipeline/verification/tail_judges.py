@@ -254,7 +254,8 @@ def _least_margin(margins: Floats, is_true: Flags) -> float:
     margin, because the true ones to come scatter too.
     """
     order = np.argsort(-margins, kind="stable")
-    ranked, truth = margins[order], is_true[order]
+    ranked = margins[order]
+    truth = is_true[order]
     num_true = max(1, int(truth.sum()))
     num_false = max(1, int((~truth).sum()))
     true_accepted = np.cumsum(truth) / num_true

@@ -155,9 +155,11 @@ def fit(
     for label, thing in enumerate(things.tolist()):
         own = detections.of(detections.label == label)
         truths = len(own.label)
-        basis, (score, iou) = "pooled", pooled
+        basis = "pooled"
+        (score, iou) = pooled
         if truths >= required.min_truths:
-            basis, (score, iou) = "class", _highest_passing(own, required.recall)
+            basis = "class"
+            (score, iou) = _highest_passing(own, required.recall)
         reached = own.passing(LEAST_SCORE, LEAST_IOU)
         lower, _ = wilson(round(reached * truths), truths)
         judged = thing and reached >= required.min_recall and lower >= LEAST_TRUE

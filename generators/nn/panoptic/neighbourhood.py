@@ -126,7 +126,8 @@ class Windows:
 
         [N] int32; at most 31 taps.
         """
-        count, device = len(self.steps), self.same.device
+        count = len(self.steps)
+        device = self.same.device
         weights = 1 << torch.arange(count, device=device, dtype=torch.int32)
         weighed = self.same * weights[:, None]
         return weighed.sum(0, dtype=torch.int32)

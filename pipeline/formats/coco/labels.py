@@ -249,10 +249,12 @@ def _rotation(record: Json) -> float:
 def _around_turned(box: Box, degrees: float, size: Size) -> Box:
     """Return the upright box around a turned one, inside the image."""
     x1, y1, x2, y2 = box
-    cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    cos = abs(math.cos(math.radians(degrees)))
+    sin = abs(math.sin(math.radians(degrees)))
     half_width = ((x2 - x1) * cos + (y2 - y1) * sin) / 2
     half_height = ((x2 - x1) * sin + (y2 - y1) * cos) / 2
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    x = (x1 + x2) / 2
+    y = (y1 + y2) / 2
     height, width = size
     return (
         max(x - half_width, 0.0),

@@ -108,7 +108,8 @@ def read_categories(
 
 def add_category(record: Any, categories: dict[int, Category]) -> None:
     """Check one category record and keep it under its id."""
-    key, name = need(record, "id"), need(record, "name")
+    key = need(record, "id")
+    name = need(record, "name")
     if not is_int(key) or not is_text(name):
         raise RecordError(
             "bad category",

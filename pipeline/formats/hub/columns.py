@@ -52,7 +52,8 @@ class Columns:
         inner = names
         if objects:
             inner = _field_names(schema.field(objects).type)
-        box, category = _one_of(inner, _BOX), _one_of(inner, _CATEGORY)
+        box = _one_of(inner, _BOX)
+        category = _one_of(inner, _CATEGORY)
         if not image or not box or not category:
             raise DatasetError(
                 f"{file}: no data set of objects: it needs a column 'image' and a column 'objects' "

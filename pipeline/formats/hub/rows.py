@@ -114,7 +114,8 @@ def corners_of(value: Any, convention: str) -> Box:
 def size_of(record: Json, columns: Columns, max_pixels: int = 1 << 31) -> Size:
     """Return the size (H, W) of a row's image as its objects count it."""
     if columns.has_size:
-        height, width = record["height"], record["width"]
+        height = record["height"]
+        width = record["width"]
         if not is_int(height) or not is_int(width) or height < 1 or width < 1:
             raise RecordError("bad image size", f"its size {width!r}x{height!r} is none")
         if height * width > max_pixels:

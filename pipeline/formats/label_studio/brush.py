@@ -63,7 +63,8 @@ class _Bits:
     def take(self, count: int) -> int:
         """Return the number of the next bits; ValueError at the end."""
         end = self._end(count)
-        first, last = self._at >> 3, (end + 7) >> 3
+        first = self._at >> 3
+        last = (end + 7) >> 3
         number = int.from_bytes(self._data[first:last], "big") >> (8 * last - end)
         self._at = end
         return number & ((1 << count) - 1)

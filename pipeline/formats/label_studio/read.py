@@ -262,7 +262,8 @@ def _told_size(regions: Iterable[Any]) -> Size | None:
     for region in regions:
         if not isinstance(region, dict) or "original_width" not in region:
             continue
-        height, width = region.get("original_height"), region["original_width"]
+        height = region.get("original_height")
+        width = region["original_width"]
         if is_int(height) and is_int(width) and height > 0 and width > 0:
             return height, width
         raise RecordError(
@@ -327,7 +328,8 @@ def _of_kind(kind: str, name: str, value: Json, size: Size, note: Note) -> Drawn
     if kind == "polygon":
         points = np.array([_point(point) for point in _list(need(value, "points"))])
         return drawn_polygons(name, [points.reshape(-1, 2) * (width, height) / 100], size, note)
-    x, y = _percent(value, "x") * width, _percent(value, "y") * height
+    x = _percent(value, "x") * width
+    y = _percent(value, "y") * height
     degrees = number(value.get("rotation") or 0, "rotation")
     if kind == "ellipse":
         radii = _percent(value, "radiusX") * width, _percent(value, "radiusY") * height

@@ -92,7 +92,9 @@ class ParquetDataset(Dataset):
         """
         self.categories = categories
         self.skipped = Counter()
-        self._folder, self._shards, self._blobs = folder, shards, blobs
+        self._folder = folder
+        self._shards = shards
+        self._blobs = blobs
         self._groups: list[tuple[str, int]] = []  # (file, row group) of all groups
         self._starts = [0]  # first row of each group, and the number of rows
         for shard in shards:
@@ -253,7 +255,8 @@ def _flat(column: Any, name: str) -> Any:
     values = column.flatten()
     if name in ("bbox", "layout_bbox"):
         xywh = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, 4)
-        corner, sides = xywh[:, :2], xywh[:, 2:]
+        corner = xywh[:, :2]
+        sides = xywh[:, 2:]
         return np.concatenate([corner, corner + sides], axis=1)
     if pa.types.is_string(values.type):
         return values
@@ -327,7 +330,8 @@ def _open(folder: Folder, name: str) -> tuple[_Shard, tuple[Category, ...]]:
             size = stream.size()
             footer = _footer_bytes(stream, size)
             file = pq.ParquetFile(stream)
-            schema, metadata = file.schema_arrow, file.metadata
+            schema = file.schema_arrow
+            metadata = file.metadata
     except _BROKEN as err:
         raise DatasetError(
             f"{where}: not a Parquet file, or cut short ({one_line(err)}); write or copy it again"

@@ -51,7 +51,8 @@ class ShardWriter:
     ) -> None:
         assert name.endswith(".parquet")
         assert rows_per_group > 0
-        self._folder, self._name = folder, name
+        self._folder = folder
+        self._name = name
         self._schema = SCHEMA.with_metadata(_metadata(categories, job_hash))
         self._rows_per_group = rows_per_group
         self._pending: list[Scene] = []
@@ -188,7 +189,8 @@ def _entries(parts: list[Any], name: str, kind: Any) -> Any:
         return pa.array(list(chain.from_iterable(parts)), kind)
     joined: NDArray[Any] = np.concatenate(parts)
     if kind == BOX:
-        corner, far = joined[:, :2], joined[:, 2:]
+        corner = joined[:, :2]
+        far = joined[:, 2:]
         xywh = np.concatenate([corner, far - corner], axis=1)  # [N, 4] pixels
         return pa.FixedSizeListArray.from_arrays(pa.array(xywh.ravel(), pa.float32()), 4)
     missing = np.isnan(joined) if name in CAN_BE_EMPTY else None

@@ -142,7 +142,8 @@ def _annotate(world: World, owner: Bytes, index: int) -> tuple[Objects, NDArray[
     things, then the stuff.
     """
     count = np.bincount(owner.ravel(), minlength=len(STUFF) + len(world.things))
-    owners, category = [], []
+    owners = []
+    category = []
     for position, thing in enumerate(world.things):
         owners.append(len(STUFF) + position)
         category.append(thing.category)

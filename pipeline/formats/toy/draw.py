@@ -71,8 +71,10 @@ def bar(
     across_y = (x1 - x0) / double_length
     if tip is None:
         tip = thick
-    start_x, start_y = across_x * thick, across_y * thick
-    end_x, end_y = across_x * tip, across_y * tip
+    start_x = across_x * thick
+    start_y = across_y * thick
+    end_x = across_x * tip
+    end_y = across_y * tip
     start = ((x0 + start_x, y0 + start_y), (x0 - start_x, y0 - start_y))
     end = ((x1 - end_x, y1 - end_y), (x1 + end_x, y1 + end_y))
     return polygon(*start, *end)
@@ -111,7 +113,8 @@ def tree(style: Style, lit: int) -> list[Part]:
     )
     used = 6  # numbers of the style
     for tone, aside, up, ring, radius, number in layers:
-        middle_x, middle_y = aside * lit, 0.645 + up
+        middle_x = aside * lit
+        middle_y = 0.645 + up
         mass = disc(middle_x, middle_y, ring * wide + 0.03, ring)
         parts.append((mass, shade(leaf, tone)))
         for k in range(number):
@@ -134,7 +137,8 @@ def _fir(style: Style, lit: int, bark: Rgb) -> list[Part]:
     needle = hsv(0.36 + 0.07 * style[2], saturation, 0.32 + 0.14 * style[4])
     parts: list[Part] = [(box(-0.045, 0, 0.045, 0.25), bark)]
     for k in range(5):
-        foot, tip = 0.12 + 0.155 * k, 0.46 + 0.135 * k
+        foot = 0.12 + 0.155 * k
+        tip = 0.46 + 0.135 * k
         width = 0.36 - 0.06 * k
         half = width * (0.9 + 0.25 * style[6 + k])
         sag = foot - 0.035
@@ -159,11 +163,15 @@ def house(style: Style, lit: int) -> list[Part]:
     left = -0.62
     corner = -0.16 - 0.1 * style[6]
     right = 0.52 + 0.16 * style[7]
-    eaves, ridge, peak = 0.5, 0.93, (-0.62 + corner) / 2
+    eaves = 0.5
+    ridge = 0.93
+    peak = (-0.62 + corner) / 2
     if lit < 0:
-        front_color, side_color = shade(wall, 1.04), shade(wall, 0.74)
+        front_color = shade(wall, 1.04)
+        side_color = shade(wall, 0.74)
     else:
-        front_color, side_color = shade(wall, 0.78), shade(wall, 1.02)
+        front_color = shade(wall, 0.78)
+        side_color = shade(wall, 1.02)
     chimney = box(right - 0.28, 0.7, right - 0.16, 1.0)
     side = box(corner, 0, right, eaves + 0.04)
     front = polygon(
@@ -538,7 +546,8 @@ def balloon(style: Style, lit: int) -> list[Part]:
     meridians = np.linspace(-np.pi / 2, np.pi / 2, 8)
     seams = np.sin(meridians)  # of seven gores of a globe
     for k in range(7):
-        left, right = seams[k], seams[k + 1]
+        left = seams[k]
+        right = seams[k + 1]
         left_side = outline * (left, 1)
         right_side = outline[::-1] * (right, 1)
         gore = np.concatenate([left_side, right_side])
@@ -596,7 +605,8 @@ def windmill(style: Style, lit: int) -> list[Part]:
     ]
     for k in range(4):
         turn = math.pi / 2 * (k + style[3])
-        cosine, sine = math.cos(turn), math.sin(turn)
+        cosine = math.cos(turn)
+        sine = math.sin(turn)
         rotation = np.array([(cosine, sine), (-sine, cosine)])
         for shape, color in sail:
             parts.append((shape @ rotation + (0, 0.63), color))

@@ -190,7 +190,9 @@ def locate(
     folder = folder.resolve()
 
     def add(record: Any) -> None:
-        key, height, width = record["image_id"], record["height"], record["width"]
+        key = record["image_id"]
+        height = record["height"]
+        width = record["width"]
         url = need(record, "url")
         if height * width > max_pixels:
             raise RecordError(

@@ -83,7 +83,8 @@ class Config(CheckedConfig):
             _check_not_negative(name, getattr(self, name))
         _check_not_negative("min_relationships", self.min_relationships)
         for what in ("objects", "relationships"):
-            low, high = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
+            low = getattr(self, f"min_{what}")
+            high = getattr(self, f"max_{what}")
             if low > high:
                 raise ValueError(f"min_{what}={low} is over max_{what}={high}; exchange them")
         if self.places < 1:

@@ -127,7 +127,8 @@ def image_part(
 
     Refuses one of an unknown image, and the second of one image.
     """
-    key, listed = whole(record, "image_id"), need(record, part)
+    key = whole(record, "image_id")
+    listed = need(record, part)
     if key not in images:
         raise RecordError("unknown image", f"its image_id is not in {IMAGES}")
     if key in seen:
@@ -144,8 +145,10 @@ def _clip(box: Box, height: int, width: int) -> Box | None:
     By any amount: the annotators drew over the edges of images, so unlike in a COCO file that is no
     sign of a wrong one.
     """
-    x1, y1 = max(box[0], 0.0), max(box[1], 0.0)
-    x2, y2 = min(box[2], float(width)), min(box[3], float(height))
+    x1 = max(box[0], 0.0)
+    y1 = max(box[1], 0.0)
+    x2 = min(box[2], float(width))
+    y2 = min(box[3], float(height))
     clipped = (x1, y1, x2, y2)
     return clipped if has_extent(clipped) else None
 

@@ -113,7 +113,8 @@ class VocDataset(CheckedDataset[Frame]):
         """Return the classes, the annotations and the sizes of the images."""
         rows: list[Any] = []
         for f in self.rows:
-            boxes, difficult = f.boxes.tolist(), f.difficult.tolist()
+            boxes = f.boxes.tolist()
+            difficult = f.difficult.tolist()
             rows.append((f.image_id, f.num_bytes, f.size, f.names, boxes, difficult))
         names = [category.name for category in self.categories]
         return json.dumps([names, self._config.difficult, rows])
@@ -305,7 +306,9 @@ class _Reader:
         except RecordError:
             self._skipped["object of a skipped image"] += len(elements)
             raise
-        names, boxes, difficult = [], [], []
+        names = []
+        boxes = []
+        difficult = []
         for number, element in enumerate(elements, start=1):
             read = partial(self._object, element, size, name)
             found = self._check.attempt(f"image {name!r}", f"object {number}", read)

@@ -126,7 +126,8 @@ class _Reader:
 
     def taken(self) -> list[Element]:
         """Return the elements that are complete since the last call."""
-        done, self._done = self._done, []
+        done = self._done
+        self._done = []
         return done
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:

@@ -270,7 +270,8 @@ def _listed_name(text: str, folder: Path) -> str:
 
 def _named_path(described: Described, name: Any, follow: bool) -> Path:
     """Return the folder or list that data.yaml names, which must lie beside it."""
-    file, home = described.file, described.home
+    file = described.file
+    home = described.home
     base = described.document.get("path") or ""
     if not isinstance(base, str) or not isinstance(name, str) or "\0" in base + name:
         wrong = base if isinstance(name, str) else name

@@ -94,7 +94,8 @@ class RowReader:
         self, text: str, size: Size, owner: str, check: Checker
     ) -> tuple[tuple[int, ...], tuple[Shape, ...]]:
         """Return the classes and shapes of a label file of the image `owner`."""
-        category, shapes = [], []
+        category = []
+        shapes = []
         for number, row in enumerate(text.splitlines(), start=1):
             if not row.strip():
                 continue

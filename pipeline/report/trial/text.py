@@ -93,7 +93,8 @@ def _arm_table(trial: Manifest, stage: Manifest) -> list[str]:
         head.insert(-1, against)
     rows = []
     for arm in stage["arms"]:
-        name, mean = arm["name"], arm["mean"]
+        name = arm["name"]
+        mean = arm["mean"]
         row = [_escape(name), f"{ap(mean['AP'])} ± {ap(arm['sd']['AP'])}", ap(mean["AP50"])]
         row += [ap(arm["groups"][group]) for group in groups]
         row.append(ap(mean["AP_fixed"]))

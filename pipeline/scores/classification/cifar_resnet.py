@@ -56,7 +56,8 @@ def _residual(channels: Sequence[int], kernels: Sequence[int], stride: int) -> n
     class Residual(nn.Module):
         def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
             super().__init__()
-            self.body, self.shortcut = body, shortcut
+            self.body = body
+            self.shortcut = shortcut
 
         def forward(self, x: Tensor) -> Tensor:
             total: Tensor = self.body(x) + self.shortcut(x)

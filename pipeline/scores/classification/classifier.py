@@ -258,7 +258,9 @@ def augment(crops: Bytes, config: Config, rng: np.random.Generator) -> Bytes:
 
     What moves in from outside repeats the border.
     """
-    num, size, reach = len(crops), config.size, config.shift
+    num = len(crops)
+    size = config.size
+    reach = config.shift
     columns = np.tile(np.arange(size), (num, 1))  # [B, S]
     if config.flip:
         mirrored = rng.random((num, 1)) < 0.5

@@ -186,8 +186,10 @@ def crop_row(record: Record) -> CropRow:
 
     So more images per layout change no draw.
     """
-    index, sample = record.layout, record.sample
+    index = record.layout
+    sample = record.sample
     if record.layout < 0:
-        index, sample = record.index, -1
+        index = record.index
+        sample = -1
     arrays = record.arrays
     return CropRow(index, sample, arrays["crops"], arrays["labels"], int(arrays["skipped"]))

@@ -250,7 +250,8 @@ def _identity(row: DetectionRow) -> tuple[int, int]:
 
 def _against(row: DetectionRow, other: DetectionRow) -> DetectionRow:
     """Return a row's predictions with the layout of another row."""
-    scale_x, scale_y = other.width / row.width, other.height / row.height
+    scale_x = other.width / row.width
+    scale_y = other.height / row.height
     scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
     return replace(
         row,

@@ -63,7 +63,8 @@ class DetectionRow:
     area: Floats32 | None = None
 
     def __post_init__(self) -> None:
-        num_gt, num_pred = len(self.labels), len(self.pred_labels)
+        num_gt = len(self.labels)
+        num_pred = len(self.pred_labels)
         assert (self.boxes.shape, self.crowd.shape) == ((num_gt, 4), (num_gt,))
         assert (self.pred_boxes.shape, self.pred_scores.shape) == ((num_pred, 4), (num_pred,))
         assert self.area is None or self.area.shape == (num_gt,)
@@ -260,7 +261,8 @@ class DetectionEvaluator:
         precision, recall = self._coco(rows)
         num_boxes = np.zeros(len(self.categories), np.int64)
         num_images = np.zeros(len(self.categories), np.int64)
-        num_gt, num_predictions = 0, 0
+        num_gt = 0
+        num_predictions = 0
         for row in rows:
             labels = row.labels[~row.crowd]
             np.add.at(num_boxes, labels, 1)

@@ -127,7 +127,8 @@ def _variety(inputs: MetricInputs, extractor: DetectorFeatureExtractor) -> dict[
     In units of the distance between images of neighboring layouts. 0: the latent codes change
     nothing; 1: as different as images of different layouts. Nothing with one image per layout.
     """
-    same, other = [], []
+    same = []
+    other = []
     for one_layout, distance in _distances(inputs, extractor):
         if one_layout:
             same.append(distance)

@@ -78,7 +78,9 @@ class LpipsExtractor(Extractor):
 
             By its position in the batch.
             """
-            positions, first, second = [], [], []
+            positions = []
+            first = []
+            second = []
             for position, image in enumerate(images):
                 partner = partners.find(image, kind)
                 if partner is None:

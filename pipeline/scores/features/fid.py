@@ -155,7 +155,8 @@ def frechet(a: Moments, b: Moments) -> float:
     R2^T, where S = R^T R: no root of a rounded eigenvalue is taken, so covariances of fewer rows
     than dimensions keep full precision.
     """
-    first, second = a.covariance, b.covariance
+    first = a.covariance
+    second = b.covariance
     shift = a.mean - b.mean
     product = _root(first) @ _root(second).T
     cross = float(np.linalg.svd(product, compute_uv=False).sum())

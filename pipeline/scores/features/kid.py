@@ -159,7 +159,8 @@ def mmd(x: Features, y: Features) -> float:
 
     Rows [N, D] and [M, D], N, M >= 2. Sums in float64, block by block.
     """
-    n, m = len(x), len(y)
+    n = len(x)
+    m = len(y)
     assert n > 1 and m > 1
     within_x = _kernel_sum(x, x) - _diagonal_sum(x)
     within_y = _kernel_sum(y, y) - _diagonal_sum(y)

@@ -169,7 +169,8 @@ def pictures(inputs: MetricInputs, metric: Mapping[str, Any]) -> dict[str, bytes
 
 
 def _extractors(config: Config) -> tuple[SpacedExtractor, LayoutMapExtractor]:
-    train, other = config.train_images, config.max_images
+    train = config.train_images
+    other = config.max_images
     layouts = LayoutMapExtractor(train_images=train, other_images=other, side=config.layout_side)
     if config.features == "alexnet":
         return AlexNetExtractor(train_images=train, other_images=other), layouts
@@ -233,7 +234,8 @@ def _nearest_pairs(
     `selected` [N] has their indices.
     """
     corpus = extractor.selected(inputs, "train")
-    train, synthetic = inputs.tables["train"], inputs.tables["synthetic"]
+    train = inputs.tables["train"]
+    synthetic = inputs.tables["synthetic"]
     pairs = []
     most_similar = np.argsort(-by_features.similarity[:, 0], kind="stable")
     for i in most_similar[:most]:

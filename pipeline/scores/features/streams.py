@@ -57,7 +57,8 @@ def on_disk(rows: Iterable[Features]) -> Iterator[Features]:
     """
     with tempfile.TemporaryDirectory(prefix="synthaug-features-") as scratch:
         path = Path(scratch) / "features.f32"
-        count, width = 0, 0
+        count = 0
+        width = 0
         with path.open("wb") as out:
             for part in rows:
                 assert part.ndim == 2
@@ -102,7 +103,8 @@ def squared_distances(a: Features, b: Features) -> Floats:
 
     In float64, never below 0.
     """
-    x, y = a.astype(np.float64), b.astype(np.float64)
+    x = a.astype(np.float64)
+    y = b.astype(np.float64)
     x_lengths = (x**2).sum(1)[:, None]
     y_lengths = (y**2).sum(1)[None]
     total: Floats = x_lengths + y_lengths - 2 * x @ y.T

@@ -72,7 +72,8 @@ def told_apart(first: Floats, second: Floats, groups: tuple[Ints, Ints]) -> Curv
     if min(len(first), len(second)) < 2 * FOLDS:
         return None
     rows = np.concatenate([first, second])
-    zeros, ones = np.zeros(len(first)), np.ones(len(second))
+    zeros = np.zeros(len(first))
+    ones = np.ones(len(second))
     truth = np.concatenate([zeros, ones])
     folds = np.concatenate([_folds(own) for own in groups])
     scores = np.zeros(len(rows))
@@ -127,7 +128,8 @@ def area_under_curve(negative: Floats, positive: Floats) -> Curve:
 
     The interval is that of Hanley and McNeil (1982).
     """
-    num_negative, num_positive = len(negative), len(positive)
+    num_negative = len(negative)
+    num_positive = len(positive)
     order = np.sort(negative)
     below = np.searchsorted(order, positive, "left")
     equal = np.searchsorted(order, positive, "right") - below

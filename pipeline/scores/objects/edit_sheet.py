@@ -58,7 +58,8 @@ def _pairs(
         index = index_of.get(scene.provenance.source_image)
         if index is None or real[index].size != scene.size:
             continue
-        image, before = decode(scene), decode(real[index])
+        image = decode(scene)
+        before = decode(real[index])
         mirrored = before[:, ::-1]
         if _difference(image, mirrored) < _difference(image, before):
             before = mirrored

@@ -238,7 +238,8 @@ def object_set(
             rank = seed_for("made objects", table, record.index, number)
             rows.append((label, rank, record.index, number, record.arrays))
     rows.sort(key=lambda row: row[:4])
-    kept, taken = [], dict[int, int]()
+    kept = []
+    taken = dict[int, int]()
     for row in rows:
         label = row[0]
         taken[label] = taken.get(label, 0) + 1

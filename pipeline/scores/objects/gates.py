@@ -57,7 +57,8 @@ def _told_apart(scores: Mapping[str, Any]) -> list[Gate]:
     gates = []
     control = metric["controls"]["real"]
     for where, bar in real_or_made.BARS.items():
-        value, low = metric["values"].get(where), metric["values"].get(f"{where}_low")
+        value = metric["values"].get(where)
+        low = metric["values"].get(f"{where}_low")
         if value is None or low is None:
             continue
         figure = f"a classifier tells made from real objects, {where}: {value:.3f}"
@@ -81,7 +82,8 @@ def _detail(scores: Mapping[str, Any]) -> list[Gate]:
     value, low, high = (values.get(f"fine_power{end}") for end in ("", "_low", "_high"))
     if value is None or low is None or high is None:
         return []
-    least, most = 1 - spectrum.BAR, 1 + spectrum.BAR
+    least = 1 - spectrum.BAR
+    most = 1 + spectrum.BAR
     figure = f"fine detail {value:.2f} of that of real objects"
     fails = high < least or low > most
     if fails:

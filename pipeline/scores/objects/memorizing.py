@@ -66,7 +66,8 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     real ones are. Recall and coverage are of real validation objects by made ones; of the control,
     by training objects.
     """
-    extractor, most = ObjectExtractor(), config.objects_per_class
+    extractor = ObjectExtractor()
+    most = config.objects_per_class
     real = object_set(inputs, extractor, "real", most)
     made = object_set(inputs, extractor, "synthetic", most)
     train = object_set(inputs, extractor, "train", config.train_objects)
@@ -80,7 +81,8 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
             f"distance: {values['distance']:.2f} is below {BARS['distance']}: training objects are "
             "copied"
         )
-    known, own = train_variety["coverage"], made_variety["coverage"]
+    known = train_variety["coverage"]
+    own = made_variety["coverage"]
     if known and own is not None and own < BARS["coverage"] * known:
         warnings.append(
             f"coverage: {own:.2f} is below {BARS['coverage']:.0%} of that of training objects, "
@@ -105,7 +107,9 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
 
 def nearness(real: ObjectSet, other: ObjectSet, train: ObjectSet) -> dict[str, float | None]:
     """Return `distance` and `near_copies` of other objects, weighted by their classes."""
-    ratios, near, weights = [], [], []
+    ratios = []
+    near = []
+    weights = []
     in_both = np.intersect1d(real.labels, other.labels)
     shared = np.intersect1d(in_both, train.labels)
     for label in shared.tolist():
@@ -130,7 +134,8 @@ def nearness(real: ObjectSet, other: ObjectSet, train: ObjectSet) -> dict[str, f
 def variety(real: ObjectSet, other: ObjectSet, neighbors: int) -> dict[str, float | None]:
     """Return recall and coverage of real objects by as many others of their classes."""
     first, second = matched(real, other)
-    rows, others = features(first.inside), features(second.inside)
+    rows = features(first.inside)
+    others = features(second.inside)
     manifolds = None
     if len(rows):
         center = rows.mean(0)

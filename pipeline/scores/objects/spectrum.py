@@ -52,7 +52,8 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
 
     1 = as fine as real ones. Control `real`: training objects.
     """
-    extractor, most = ObjectExtractor(), config.objects_per_class
+    extractor = ObjectExtractor()
+    most = config.objects_per_class
     real = object_set(inputs, extractor, "real", most)
     made = object_set(inputs, extractor, "synthetic", most)
     train = object_set(inputs, extractor, "train", most)

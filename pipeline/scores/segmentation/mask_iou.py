@@ -102,7 +102,8 @@ def shapes_of(scene: Scene, side: int) -> Arrays:
     The latter are counted; crowds are left out.
     """
     objects = scene.objects
-    shapes, labels = [], []
+    shapes = []
+    labels = []
     num_empty = 0
     for i, rle in enumerate(objects.rle):
         if rle is None or objects.iscrowd[i]:
@@ -154,7 +155,8 @@ def nearest_iou(queries: Flags, true: Flags) -> Floats:
 
 def mask_ious(queries: Flags, true: Flags) -> Floats:
     """Return the IoU [Q, G] of masks [Q, P] with true ones [G, P]."""
-    wide, true_wide = queries.astype(np.float32), true.astype(np.float32)
+    wide = queries.astype(np.float32)
+    true_wide = true.astype(np.float32)
     inter = wide @ true_wide.T  # [Q, G], exact: integers below 2^24
     union = wide.sum(1)[:, None] + true_wide.sum(1)[None] - inter
     iou = np.zeros(inter.shape)
@@ -189,12 +191,14 @@ def _masks_are_the_layouts(inputs: MetricInputs) -> bool:
 
     The first synthetic images all have the masks of the real images whose layouts they show.
     """
-    real, synthetic = inputs.tables["real"], inputs.tables["synthetic"]
+    real = inputs.tables["real"]
+    synthetic = inputs.tables["synthetic"]
     layout = inputs.pairing.layout
     paired = np.flatnonzero(layout >= 0)[:COMPARED]
     equal = []
     for index in paired.tolist():
-        own, asked_for = synthetic[index].objects, real[int(layout[index])].objects
+        own = synthetic[index].objects
+        asked_for = real[int(layout[index])].objects
         equal.append(own.rle == asked_for.rle)
     return bool(equal) and all(equal)
 

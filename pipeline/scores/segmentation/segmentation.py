@@ -234,7 +234,8 @@ def score(inputs: MetricInputs, config: Config) -> Metric:
     real = np.zeros(shape, np.int64)
     for record in inputs.extracted(extractor, "real"):
         _add(real, record.arrays["own"])
-    synthetic, shuffled = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    synthetic = np.zeros(shape, np.int64)
+    shuffled = np.zeros(shape, np.int64)
     num_images = 0
     for record in inputs.extracted(extractor, "synthetic"):
         _add(synthetic, record.arrays["own"])

@@ -121,14 +121,16 @@ class OwnBatches:
         own = self._own
         count = len(self._indices)
         flips = rng_for(own.seed, "segmenter", "flip", step).random(own.batch) < 0.5
-        images, maps = [], []
+        images = []
+        maps = []
         for position, flip in enumerate(flips, step * own.batch):
             epoch = position // count
             order_seed = seed_for(own.seed, "segmenter", "epoch", epoch)
             drawn = permuted(position % count, count, order_seed)
             image, labels = self._read(self._indices[drawn])
             if flip:
-                image, labels = image[:, ::-1], labels[:, ::-1]
+                image = image[:, ::-1]
+                labels = labels[:, ::-1]
             images.append(image)
             maps.append(labels)
         return images, np.stack(maps)
@@ -138,7 +140,8 @@ class OwnBatches:
 
         IGNORE stands where there is no class.
         """
-        scene, side = self._table[index], self._own.side
+        scene = self._table[index]
+        side = self._own.side
         labels = resize_map(maps_of(scene, self._num_classes).labels, (side, side))
         return resized(decode(scene), side), np.where(labels < self._num_classes, labels, IGNORE)
 

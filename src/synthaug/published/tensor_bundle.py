@@ -96,7 +96,8 @@ def _rows(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     end = len(block) - 4 * (restarts + 1)
     if end < 0:
         raise ValueError("a block is shorter than it says")
-    place, key = 0, b""
+    place = 0
+    key = b""
     while place < end:
         shared, place = _varint(block, place)
         own, place = _varint(block, place)
@@ -133,7 +134,8 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     place = 0
     while place < len(message):
         tag, place = _varint(message, place)
-        number, kind = tag >> 3, tag & 7
+        number = tag >> 3
+        kind = tag & 7
         if kind == VARINT:
             value, place = _varint(message, place)
             yield number, value
