@@ -64,7 +64,10 @@ class Commands(click.Group):
             if ctx.invoked_subcommand in KEEPS:
                 message += "; what was finished is kept: run the same command to go on"
             click.echo(message, err=True)
-            sys.exit(143 if isinstance(err, _StoppedError) else 130)
+            status = 130
+            if isinstance(err, _StoppedError):
+                status = 143
+            sys.exit(status)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as err:
@@ -305,7 +308,10 @@ def doctor(job: Path | None, overrides: tuple[str, ...], weights: str | None) ->
     from synthaug.pipeline.commands.doctor import lines
     from synthaug.pipeline.config.load import load_job
 
-    for line in lines(load_job(job, list(overrides), None, _warn) if job else None, weights):
+    loaded = None
+    if job:
+        loaded = load_job(job, list(overrides), None, _warn)
+    for line in lines(loaded, weights):
         _say(line)
 
 
@@ -525,16 +531,14 @@ def import_checkpoint(
     target = out or file.with_suffix(".safetensors")
     try:
         imported = importing.read(file, background)
-        fresh = importing.write(
-            imported, importing.class_names(classes, imported.found.labels), target
-        )
+        names = importing.class_names(classes, imported.found.labels)
+        fresh = importing.write(imported, names, target)
     except ValueError as err:
         raise JobError(str(err)) from err
-    for line in (
-        imported,
-        *imported.notes,
-        f"wrote {target}" if fresh else f"{target}: there already, the same",
-    ):
+    state = f"{target}: there already, the same"
+    if fresh:
+        state = f"wrote {target}"
+    for line in (imported, *imported.notes, state):
         _say(str(line))
 
 

@@ -114,7 +114,9 @@ class Controlled:
         Its number is the next that was never used.
         """
         self.codebook.label(label)
-        style = style_of(self.seed if seed is None else seed)
+        if seed is None:
+            seed = self.seed
+        style = style_of(seed)
         z = self.codebook.object(style, self.born)
         new = ControlledObject(self.born, label, checked_box(box), style, z)
         objects = (*self.objects, new)
@@ -205,7 +207,9 @@ class Controlled:
         """Return the scene with an object in the place of the one that has its number."""
         objects = []
         for thing in self.objects:
-            objects.append(changed if thing.number == changed.number else thing)
+            if thing.number == changed.number:
+                thing = changed
+            objects.append(thing)
         return replace(self, objects=tuple(objects))
 
 

@@ -278,7 +278,9 @@ class FastGenerator(nn.Module):
             outs.append(out)
             if masks is not None:
                 refined.append(masks)
-        return torch.cat(outs), torch.cat(refined) if refined else None
+        if not refined:
+            return torch.cat(outs), None
+        return torch.cat(outs), torch.cat(refined)
 
     def _chunk(self, each: int, count: int) -> int:
         """Return how many of `count` things of `each` bytes to work on at a time.

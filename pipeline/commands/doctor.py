@@ -66,11 +66,10 @@ def lines(job: Job | None = None, weights: str | None = None) -> Iterator[str]:
     yield f"{'packages':<12}" + ", ".join(
         f"{p.name} {p.version}" for p in needed if p.name in SHOWN
     )
-    yield MARGIN + (
-        f"{len(broken)} of {len(needed)} are broken"
-        if broken
-        else f"all {len(needed)} that are needed are in order"
-    )
+    summary = f"all {len(needed)} that are needed are in order"
+    if broken:
+        summary = f"{len(broken)} of {len(needed)} are broken"
+    yield f"{MARGIN}{summary}"
     for problem in broken:
         yield f"{MARGIN}{problem}"
     for number, (name, use) in enumerate(OPTIONAL.items()):
@@ -82,13 +81,15 @@ def lines(job: Job | None = None, weights: str | None = None) -> Iterator[str]:
         trouble = "" if serial else _ray(job)
         if trouble:
             state = trouble
+            broken.append(trouble)
         elif serial:
             state = "not used by this job"
         else:
             state = "starts and runs a task"
         yield f"{'ray':<12}{state}"
-        broken += [trouble] if trouble else []
-        folder = Path(chosen) if chosen else None
+        folder = None
+        if chosen:
+            folder = Path(chosen)
         yield from _weights(folder)
         yield from _scores(folder, job)
     if broken:
@@ -140,7 +141,10 @@ def _machine(job: Job | None) -> Iterator[str]:
         f"{'machine':<12}{cores} CPU cores, {_gb(memory.total)} memory, {_gb(memory.available)} of "
         "it free"
     )
-    place = Path(job.output if job and "://" not in job.output else ".").absolute()
+    output = "."
+    if job and "://" not in job.output:
+        output = job.output
+    place = Path(output).absolute()
     while not place.exists():
         place = place.parent
     yield f"{MARGIN}{_gb(shutil.disk_usage(place).free)} free on disk, in {place}"

@@ -187,8 +187,10 @@ class _Export:
     def _united(self, splits: list[str]) -> tuple[tuple[Category, ...], dict[str, Dataset]]:
         """Return the classes and one table per split; a set that is alone keeps its ids."""
         if len(self._sets) == 1:
-            return self._sets[0].categories, {self._counts[0].split: self._sets[0]}
-        named = {part.name: table for part, table in zip(self._counts, self._sets, strict=True)}
+            only = self._sets[0]
+            return only.categories, {self._counts[0].split: only}
+        names = [part.name for part in self._counts]
+        named = dict(zip(names, self._sets, strict=True))
         united = unify_classes(named)
         for part in self._counts:
             part.index = united.index[part.name].tolist()
@@ -196,8 +198,11 @@ class _Export:
             self._notes.append(f"class {name!r} has the new id {new}: its own was taken")
         tables: dict[str, Dataset] = {}
         for split in splits:
-            parts = [part for part in self._counts if part.split == split]
-            tables[split] = MergedDataset({part.name: named[part.name] for part in parts}, united)
+            of_split = {}
+            for part in self._counts:
+                if part.split == split:
+                    of_split[part.name] = named[part.name]
+            tables[split] = MergedDataset(of_split, united)
         return united.categories, tables
 
     def write(self, folder: Folder) -> None:
@@ -237,18 +242,25 @@ class _Export:
         return marks
 
     def _facts(self) -> Facts:
-        run = self._request.run
-        opened = [(hf.NAMES[split], f"data/{hf.NAMES[split]}-*.parquet") for split in self._tables]
+        request = self._request
+        run = None
+        if request.run:
+            run = _run_facts(request.run)
+        opened = []
+        if self._module is hf:
+            for split in self._tables:
+                name = hf.NAMES[split]
+                opened.append((name, f"data/{name}-*.parquet"))
         return Facts(
-            title=self._request.title,
-            format=self._request.to,
+            title=request.title,
+            format=request.to,
             categories=self.categories,
             sets=self._counts,
             lost=self._lost + unread(self._skipped),
             skipped=self._skipped,
             version=versions().get("synthaug", ""),
-            run=_run_facts(run) if run else None,
-            data_files=opened if self._module is hf else (),
+            run=run,
+            data_files=opened,
         )
 
     def lines(self, target: Path) -> Iterator[str]:

@@ -93,13 +93,18 @@ def _wanted(layout: GivenLayout, request: Request) -> Wanted:
     options = layout.options
 
     def pick(given: int | None, key: str, usual: int, low: int, high: int) -> int:
-        value = options.get(key, usual) if given is None else given
+        value = given
+        if value is None:
+            value = options.get(key, usual)
         if not is_int(value) or not low <= value <= high:
             raise JobError(f"{key}: {value!r} is not a whole number from {low} to {high}")
         return int(value)
 
-    sheets = options.get("sheets", ["samples"]) if request.sheet is None else [request.sheet]
-    sheets = list(SHEETS) if sheets == ["all"] else sheets
+    sheets = options.get("sheets", ["samples"])
+    if request.sheet is not None:
+        sheets = [request.sheet]
+    if sheets == ["all"]:
+        sheets = list(SHEETS)
     if not isinstance(sheets, list) or not sheets:
         raise DatasetError(f"{layout.origin}: 'sheets' must be a list of names")
     for name in sheets:
@@ -126,11 +131,14 @@ def _wanted(layout: GivenLayout, request: Request) -> Wanted:
 
 def _edits(layout: GivenLayout, file: str | None) -> tuple[Edit, ...] | None:
     listed = layout.options.get("edits") or None
-    origin = layout.origin if file is None else file
+    origin = layout.origin
     if file is not None:
+        origin = file
         listed, _ = load_json(Path(file))
+    if listed is None:
+        return None
     try:
-        return None if listed is None else read_edits(listed)
+        return read_edits(listed)
     except RecordError as bad:
         raise DatasetError(f"{origin}: {bad.detail}; correct the file") from bad
 
@@ -174,7 +182,9 @@ def _subject(studio: Studio, layout: GivenLayout, wanted: Wanted) -> Subject:
         raise DatasetError(f"{layout.origin}: {err}") from err
     if "layout" not in wanted.sheets:
         return Subject(layout, samples, (), studio.stages)
-    edits = usual_edits(layout, studio.codebook.classes) if wanted.edits is None else wanted.edits
+    edits = wanted.edits
+    if edits is None:
+        edits = usual_edits(layout, studio.codebook.classes)
     scene = samples[0]
     for place, edit in enumerate(edits):
         try:
@@ -195,30 +205,44 @@ def _write_sheet(
     strips = []
     said = []
     for number, row in enumerate(SHEETS[name](subject)):
-        shown = [("layout" if row.caption else "", drawing.layout_picture(_marks(row), size))]
+        marks = _marks(row)
+        head = ""
+        if row.caption:
+            head = "layout"
+        shown = [(head, drawing.layout_picture(marks, size))]
         for column, pixels in enumerate(_paint(studio, row)):
             cell = row.cells[column]
             file = f"images/{name}-{number:02d}-{column:02d}.png"
             folder.write_bytes(file, encode(pixels, "png"), durable=False)
-            shown.append((cell.caption, drawing.fit(pixels, size, smooth=cell.stage is None)))
+            picture = drawing.fit(pixels, size, smooth=cell.stage is None)
+            shown.append((cell.caption, picture))
             said.append(
                 {
                     "file": file,
                     "row": row.caption,
                     "caption": cell.caption,
-                    "kind": "masks"
-                    if cell.stage is not None
-                    else "difference"
-                    if cell.others
-                    else "image",
+                    "kind": _kind(cell),
                     "changed": cell.scene.changes(_unchanged(cell.scene, subject)),
                     "scene": cell.scene.record(),
                 }
             )
-        names = drawing.legend(_marks(row)) if row.caption and not row.marked else ""
-        strips.append(drawing.Strip(f"{row.caption}: {names}" if names else row.caption, shown))
-    folder.write_bytes(f"{name}.png", encode(drawing.sheet(f"{name}: {title}", strips), "png"))
+        caption = row.caption
+        if row.caption and not row.marked:
+            names = drawing.legend(marks)
+            if names:
+                caption = f"{row.caption}: {names}"
+        strips.append(drawing.Strip(caption, shown))
+    sheet = drawing.sheet(f"{name}: {title}", strips)
+    folder.write_bytes(f"{name}.png", encode(sheet, "png"))
     return said
+
+
+def _kind(cell: Cell) -> str:
+    if cell.stage is not None:
+        return "masks"
+    if cell.others:
+        return "difference"
+    return "image"
 
 
 def _unchanged(scene: Controlled, subject: Subject) -> Controlled:
@@ -231,14 +255,12 @@ def _paint(studio: Studio, row: Row) -> list[Bytes]:
 
     A mask map has the side of its stage.
     """
-    scenes = list(
-        dict.fromkeys(scene for cell in row.cells for scene in (cell.scene, *cell.others))
-    )
-    made = studio.render(scenes)
-    return [
-        _picture(cell, made, {scene: place for place, scene in enumerate(scenes)})
-        for cell in row.cells
-    ]
+    place_of: dict[Controlled, int] = {}
+    for cell in row.cells:
+        for scene in (cell.scene, *cell.others):
+            place_of.setdefault(scene, len(place_of))
+    made = studio.render(list(place_of))
+    return [_picture(cell, made, place_of) for cell in row.cells]
 
 
 def _picture(cell: Cell, made: Rendered, places: dict[Controlled, int]) -> Bytes:

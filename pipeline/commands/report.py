@@ -54,13 +54,19 @@ def report(runs: Sequence[Path], out: Path | None) -> list[str]:
     found = [look(path) for path in runs]
     if len(found) == 1:
         target = out or runs[0] / step.PAGE
-        return [_write(target, step.page(_spec(found[0]))), *found[0].notes]
+        (only,) = found
+        page = step.page(_spec(only))
+        return [_write(target, page), *only.notes]
     target = out or Path(COMPARISON)
-    page = report_compare.render(
-        [_compared_run(run) for run in found], out.stem if out else "Comparison"
-    )
-    notes = [f"{run.path}: {note}" for run in found for note in run.notes]
-    return [_write(target, page), *notes]
+    title = "Comparison"
+    if out:
+        title = out.stem
+    page = report_compare.render([_compared_run(run) for run in found], title)
+    lines = [_write(target, page)]
+    for run in found:
+        for note in run.notes:
+            lines.append(f"{run.path}: {note}")
+    return lines
 
 
 def look(path: Path) -> Found:
@@ -85,17 +91,14 @@ def look(path: Path) -> Found:
             "the job"
         )
     manifests = {name: Folder.at(folder).read_json(MANIFEST) for name, folder in folders.items()}
-    notes = (
-        f"Of {', '.join(other)} the newest finished output is used: it was made with other "
-        "settings than job.yaml says now, or by another version of synthaug.",
-    )
-    return Found(
-        path,
-        job,
-        {name: str(folder) for name, folder in folders.items()},
-        manifests,
-        notes if other else (),
-    )
+    notes = []
+    if other:
+        notes.append(
+            f"Of {', '.join(other)} the newest finished output is used: it was made with other "
+            "settings than job.yaml says now, or by another version of synthaug."
+        )
+    paths = {name: str(folder) for name, folder in folders.items()}
+    return Found(path, job, paths, manifests, tuple(notes))
 
 
 def _outputs(path: Path, job: Job) -> tuple[dict[str, Path], list[str]]:

@@ -72,7 +72,10 @@ def validate(request: Request, progress: Progress) -> Iterator[str]:
     for own, counted in zip(content["sets"], tallies, strict=True):
         if several:
             yield printable(counted.reference)
-        yield from set_lines(own, "read" if several else _state_line(found))
+        state = _state_line(found)
+        if several:
+            state = "read"
+        yield from set_lines(own, state)
     if several:
         yield f"all: {_state_line(found)}"
     yield from finding_lines(found, several)

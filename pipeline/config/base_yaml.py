@@ -214,7 +214,8 @@ def base_yaml() -> str:
     for field in fields(schema.Job):
         name = field.name
         if name in START:
-            lines += [""] if name == "name" else []
+            if name == "name":
+                lines.append("")
             lines += line(f"{name}: {yaml_value(START[name])}", comments[name])
             continue
         lines += ["", *line(f"{name}:", comments[name]), *SECTIONS[name]()]

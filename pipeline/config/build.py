@@ -36,7 +36,10 @@ class FaultError(Exception):
     """A mistake at a dotted key; `load_job` adds the file or override that wrote it."""
 
     def __init__(self, key: str, text: str) -> None:
-        super().__init__(f"{key}: {text}" if key else text)
+        message = text
+        if key:
+            message = f"{key}: {text}"
+        super().__init__(message)
         self.key = key
 
 
@@ -148,30 +151,40 @@ def _component(
     From one mapping with the keys of all three.
     """
     keys = _mapping(raw, section)
-    name = _choose(tuple(room), keys.pop(choice, next(iter(room))), join(section, choice))
-    config = _settings(_load(load, name, join(section, choice)).Config, join(section, choice))
-    own, theirs = ({f.name for f in fields(cls)} for cls in (training, config))
+    choice_key = join(section, choice)
+    default = next(iter(room))
+    chosen = keys.pop(choice, default)
+    name = _choose(tuple(room), chosen, choice_key)
+    component = _load(load, name, choice_key)
+    config = _settings(component.Config, choice_key)
+    own = _field_names(training)
+    theirs = _field_names(config)
     if own & theirs:
         raise FaultError(
-            join(section, choice),
+            choice_key,
             f"{room[name]}.Config has {', '.join(sorted(own & theirs))}, which section {section} "
             "has for all components; rename it there",
         )
     # a job may inherit from one that chose another component
-    for key in _of_others(keys.keys() - own - theirs, room, lambda name: load(name).Config):
+    unknown = keys.keys() - own - theirs
+    for key in _of_others(unknown, room, lambda name: load(name).Config):
         del keys[key]
     _refuse_unknown(keys, own | theirs | {choice}, section)
     return name, *_halves(keys, section, training, config)
 
 
+def _field_names(cls: Any) -> set[str]:
+    return {field.name for field in fields(cls)}
+
+
 def _halves(keys: Mapping[str, Any], section: str, training: Any, config: Any) -> tuple[Any, Any]:
     """Return the two dataclasses whose keys one mapping holds."""
-    own, theirs = ({f.name for f in fields(cls)} for cls in (training, config))
+    own = _field_names(training)
+    theirs = _field_names(config)
     _refuse_unknown(keys, own | theirs, section)
-    halves = [
-        {key: value for key, value in keys.items() if key in names} for names in (own, theirs)
-    ]
-    return _fill(training, halves[0], section), _fill(config, halves[1], section)
+    own_keys = {key: value for key, value in keys.items() if key in own}
+    their_keys = {key: value for key, value in keys.items() if key in theirs}
+    return _fill(training, own_keys, section), _fill(config, their_keys, section)
 
 
 def _of_others(
@@ -179,9 +192,11 @@ def _of_others(
 ) -> set[str]:
     """Return those of some unknown keys that another component of the room has."""
     known: set[str] = set()
-    for name in room if keys else ():
+    if not keys:
+        return known
+    for name in room:
         try:
-            known |= {f.name for f in fields(config_of(name))}
+            known |= _field_names(config_of(name))
         except (ModuleNotFoundError, ValueError, FaultError):  # not installed, or not complete
             continue
     return known & set(keys)
@@ -269,15 +284,14 @@ def _fill(cls: Any, raw: Any, key: str) -> Any:
     """
     values = _mapping(raw, key)
     hints = get_type_hints(cls)
-    _refuse_unknown(values, {f.name for f in fields(cls)}, key)
+    _refuse_unknown(values, _field_names(cls), key)
     for f in fields(cls):
         if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
             raise FaultError(join(key, f.name), "is missing; give it a value")
-    return _make(
-        cls,
-        {name: _convert(hints[name], value, join(key, name)) for name, value in values.items()},
-        key,
-    )
+    converted = {}
+    for name, value in values.items():
+        converted[name] = _convert(hints[name], value, join(key, name))
+    return _make(cls, converted, key)
 
 
 def _make(cls: Any, values: Mapping[str, Any], key: str) -> Any:
@@ -289,7 +303,8 @@ def _make(cls: Any, values: Mapping[str, Any], key: str) -> Any:
         return cls(**values)
     except ValueError as err:
         head, colon, rest = one_line(err).partition(": ")
-        if colon and head.split(".")[0] in values.keys() | {f.name for f in fields(cls)}:
+        known = values.keys() | _field_names(cls)
+        if colon and head.split(".")[0] in known:
             raise FaultError(join(key, head), rest) from err
         raise FaultError(key, one_line(err)) from err
 
@@ -319,13 +334,15 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         return _convert_scalar(hint, value, key)
     if not isinstance(value, list):
         raise FaultError(key, f"{_show(value)} is not a list; write it in [ ]")
-    kinds = [args[0]] * len(value) if args[-1] is ... else args
+    kinds = args
+    if args[-1] is ...:
+        kinds = (args[0],) * len(value)
     if len(value) != len(kinds):
         raise FaultError(key, f"has {len(value)} entries, not {len(kinds)}")
-    return tuple(
-        _convert(kind, entry, join(key, i))
-        for i, (kind, entry) in enumerate(zip(kinds, value, strict=True))
-    )
+    entries = []
+    for i, (kind, entry) in enumerate(zip(kinds, value, strict=True)):
+        entries.append(_convert(kind, entry, join(key, i)))
+    return tuple(entries)
 
 
 def _convert_either(hints: tuple[Any, ...], value: Any, key: str) -> Any:
@@ -341,11 +358,9 @@ def _choose(known: tuple[Any, ...], value: Any, key: str) -> Any:
         return value
     names = [str(name) for name in known]
     near = suggest(str(value), names)
-    raise FaultError(
-        key,
-        f"{_show(value)} is not one of "
-        f"{', '.join(names)}{near if near.startswith('; did') else ''}",
-    )
+    if not near.startswith("; did"):
+        near = ""
+    raise FaultError(key, f"{_show(value)} is not one of {', '.join(names)}{near}")
 
 
 def _convert_scalar(hint: Any, value: Any, key: str) -> Any:

@@ -137,7 +137,9 @@ def _parse(path: Path, text: str) -> yaml.MappingNode:
         raise JobError(f"{path}: a '# @package' line is not supported; remove it")
     try:
         for event in yaml.parse(text, yaml.SafeLoader):
-            line = f"{path}: line {event.start_mark.line + 1 if event.start_mark else '?'}"
+            line = f"{path}: line ?"
+            if event.start_mark:
+                line = f"{path}: line {event.start_mark.line + 1}"
             if isinstance(event, yaml.AliasEvent):
                 raise JobError(
                     f"{line}: YAML aliases are not supported; write ${{a.b}} to repeat the value "

@@ -49,7 +49,9 @@ class Subset(View):
     """Some scenes of a table, in the order of `index`."""
 
     def __init__(self, table: Dataset, index: Sequence[int], rule: str | None = None) -> None:
-        super().__init__(table, str(seed_for(*index)) if rule is None else rule)
+        if rule is None:
+            rule = str(seed_for(*index))
+        super().__init__(table, rule)
         self.index = index
 
     def __len__(self) -> int:

@@ -210,7 +210,8 @@ def tight_box(rle: str, size: Size) -> Boxes:
     filled = start < end
     if not filled.any():
         return np.zeros(4, np.float32)
-    first, last = start[filled], end[filled] - 1  # pixels of each run, columns first
+    first = start[filled]  # pixels of each run, columns first
+    last = end[filled] - 1
     first_column = first // height
     last_column = last // height
     in_one_column = first_column == last_column
@@ -236,8 +237,10 @@ def _check_polygon(polygon: Any) -> Floats:
     is_list = isinstance(polygon, (list, tuple, np.ndarray))
     if not is_list or len(polygon) < 6 or len(polygon) % 2:
         raise ValueError("a polygon needs an even number of coordinates, six or more")
-    nested = any(isinstance(value, (list, dict)) for value in polygon)
-    points = np.array(polygon, dtype=object if nested else None)
+    dtype = None
+    if any(isinstance(value, (list, dict)) for value in polygon):
+        dtype = object
+    points = np.array(polygon, dtype=dtype)
     if points.dtype.kind not in "iuf" or not np.isfinite(points).all():
         raise ValueError("a polygon has a coordinate that is no finite number")
     return points.astype(np.float64)

@@ -33,7 +33,9 @@ def read_scene(
         look(scene)
     except DatasetError as err:
         skips = table.skips_bad(index)
-        if not (otherwise if skips is None else skips):
+        if skips is None:
+            skips = otherwise
+        if not skips:
             raise
         skipped.note(UNREADABLE, str(err), wrong=True)
         if scene is not None and len(scene.objects):

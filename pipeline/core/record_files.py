@@ -84,7 +84,12 @@ def _column(name: str, values: Sequence[Any]) -> Any:
     (kind,) = kinds
     if kind in _TYPES:
         return pa.array(values, _TYPES[kind])
-    cells = [None if value is None else _to_bytes(value) for value in values]
+    cells: list[bytes | None] = []
+    for value in values:
+        if value is None:
+            cells.append(None)
+        else:
+            cells.append(_to_bytes(value))
     return pa.array(cells, pa.large_binary())
 
 

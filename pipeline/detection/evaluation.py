@@ -116,7 +116,9 @@ def best_of(rows: Sequence[Row]) -> Row:
         known = []
         for key in ("AP50", "AP"):
             value = row[key]
-            known.append(-1.0 if value is None else value)
+            if value is None:
+                value = -1.0
+            known.append(value)
         return known
 
     return max(rows, key=rank)

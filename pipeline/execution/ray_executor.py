@@ -240,12 +240,17 @@ class RayExecutor:
         """
         while size > 1:
             if fits(size):
-                bundle = {"CPU": 1, "GPU": 1} if gpus else {"CPU": 1}
+                bundle = {"CPU": 1}
+                if gpus:
+                    bundle["GPU"] = 1
                 room = self._ray.util.placement_group([bundle] * size)
                 if room.wait(PLACE_SECONDS):
                     return room
                 self._ray.util.remove_placement_group(room)
-            free = self._ray.available_resources().get("GPU" if gpus else "CPU", 0)
+            kind = "CPU"
+            if gpus:
+                kind = "GPU"
+            free = self._ray.available_resources().get(kind, 0)
             size = min(size - 1, max(1, int(free)))
         return None
 

@@ -127,7 +127,8 @@ def load_state(training: Training, folder: Folder) -> int:
     from safetensors.torch import load
 
     data = folder.read_bytes(STATE)
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    header_bytes = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + header_bytes])
     modules: dict[str, Json] = {}
     moments: dict[str, dict[int, Json]] = {}
     for full, value in load(data).items():
@@ -141,9 +142,10 @@ def load_state(training: Training, folder: Folder) -> int:
         module.load_state_dict(modules[name], strict=True)
     for name, optimizer in training.optimizers.items():
         groups = optimizer.state_dict()["param_groups"]
-        state = _laid_out(
-            moments.get(name, {}), [p for group in optimizer.param_groups for p in group["params"]]
-        )
+        parameters = []
+        for group in optimizer.param_groups:
+            parameters.extend(group["params"])
+        state = _laid_out(moments.get(name, {}), parameters)
         optimizer.load_state_dict({"state": state, "param_groups": groups})
     return int(header["__metadata__"]["step"])
 
@@ -155,15 +157,15 @@ def _laid_out(moments: dict[int, Json], parameters: list[Any]) -> dict[int, Json
     """
     import torch
 
-    return {
-        position: {
-            key: torch.empty_like(parameters[position]).copy_(value)
-            if value.shape == parameters[position].shape and value.ndim
-            else value
-            for key, value in entry.items()
-        }
-        for position, entry in moments.items()
-    }
+    laid_out: dict[int, Json] = {}
+    for position, entry in moments.items():
+        parameter = parameters[position]
+        laid_out[position] = {}
+        for key, value in entry.items():
+            if value.shape == parameter.shape and value.ndim:
+                value = torch.empty_like(parameter).copy_(value)
+            laid_out[position][key] = value
+    return laid_out
 
 
 def read_log(folder: Folder, name: str = LOG) -> list[Json]:

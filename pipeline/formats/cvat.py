@@ -235,8 +235,11 @@ def _mask(shape: Element, size: Size) -> Flags:
             "bad mask", f"its mask of {width}x{height} at {left} {top} lies outside the image"
         )
     texts = shape.get("rle", "").split(",")
-    counts = [int(text) if text.strip().isdecimal() else -1 for text in texts if len(text) < 20]
-    if not counts or min(counts) < 0 or sum(counts) != height * width or len(counts) < len(texts):
+    are_counts = all(len(text) < 20 and text.strip().isdecimal() for text in texts)
+    counts = []
+    if are_counts:
+        counts = [int(text) for text in texts]
+    if not are_counts or sum(counts) != height * width:
         raise RecordError("bad mask", f"its rle does not fill {width}x{height} pixels")
     is_mask = np.arange(len(counts)) % 2 == 1
     whole = np.zeros(size, np.bool_)

@@ -78,8 +78,10 @@ class DrawnDataset(CheckedDataset[DrawnImage]):
     def scene(self, index: int, row: DrawnImage) -> Scene:
         """Return a scene; polygons are filled."""
         rles = [counts_of(drawn, row.size) for drawn in row.objects]
-        boxes = np.array([drawn.box for drawn in row.objects], np.float32).reshape(-1, 4)
-        area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+        corners = [drawn.box for drawn in row.objects]
+        boxes = np.array(corners, np.float32).reshape(-1, 4)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        area = sides.prod(1)
         for k, rle in enumerate(rles):
             if rle is not None:
                 area[k] = masks.area(rle)
@@ -105,7 +107,8 @@ class DrawnDataset(CheckedDataset[DrawnImage]):
         for row in self.rows:
             objects = [_told(drawn) for drawn in row.objects]
             rows.append((row.image_id, row.num_bytes, row.size, row.turned, objects))
-        return json.dumps([[category.name for category in self.categories], rows])
+        names = [category.name for category in self.categories]
+        return json.dumps([names, rows])
 
 
 def _told(drawn: Drawn) -> list[Any]:
@@ -119,7 +122,8 @@ def _told(drawn: Drawn) -> list[Any]:
 def counts_of(drawn: Drawn, size: Size) -> str | None:
     """Return the compressed counts of an object's mask; None where it has none."""
     if drawn.polygons:
-        return masks.from_polygons([polygon.ravel() for polygon in drawn.polygons], size)
+        flat = [polygon.ravel() for polygon in drawn.polygons]
+        return masks.from_polygons(flat, size)
     return drawn.rle
 
 
@@ -131,7 +135,11 @@ def drawn_box(
 ) -> Drawn:
     """Return an object of a box x, y, x, y, in any order of its corners."""
     x1, y1, x2, y2 = corners
-    box = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+    left = min(x1, x2)
+    top = min(y1, y2)
+    right = max(x1, x2)
+    bottom = max(y1, y2)
+    box = (left, top, right, bottom)
     if not has_extent(box):
         raise RecordError("empty box", "its box has no extent")
     inner, clipped = inside_box(box, size)
@@ -151,8 +159,11 @@ def turned_box(name: str, corners: Points, size: Size, note: Callable[[str], Non
 def rotated(corners: Points, center: tuple[float, float], degrees: float) -> Points:
     """Return corners [K, 2] turned clockwise, as seen on the screen, around a point."""
     angle = math.radians(degrees)
-    matrix = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    turned: Points = (corners - center) @ matrix + center
+    cosine = math.cos(angle)
+    sine = math.sin(angle)
+    matrix = np.array([[cosine, sine], [-sine, cosine]])
+    from_center = corners - center
+    turned: Points = from_center @ matrix + center
     return turned
 
 
@@ -164,7 +175,9 @@ def corners_of(x1: float, y1: float, x2: float, y2: float) -> Points:
 def ellipse(center: tuple[float, float], radii: tuple[float, float], degrees: float = 0) -> Points:
     """Return a polygon [64, 2] in the place of an ellipse."""
     angle = np.arange(_CORNERS) * (2 * math.pi / _CORNERS)
-    points = np.stack([np.cos(angle) * radii[0], np.sin(angle) * radii[1]], axis=1) + center
+    across = np.cos(angle) * radii[0]
+    down = np.sin(angle) * radii[1]
+    points = np.stack([across, down], axis=1) + center
     return rotated(points, center, degrees)
 
 
@@ -182,12 +195,13 @@ def drawn_polygons(
         parts.append(polygon)
     points = np.concatenate(parts)
     flat = [part.ravel() for part in parts]
-    if all(masks.is_thin(part) for part in flat) and not masks.area(
-        masks.from_polygons(flat, size)
-    ):
-        raise RecordError("empty mask", "its polygon covers no pixel of the image")
+    if all(masks.is_thin(part) for part in flat):
+        counts = masks.from_polygons(flat, size)
+        if not masks.area(counts):
+            raise RecordError("empty mask", "its polygon covers no pixel of the image")
     height, width = size
-    if points.min() < -1 or (points.max(0) > (width + 1, height + 1)).any():
+    beyond = points.max(0) > (width + 1, height + 1)
+    if points.min() < -1 or beyond.any():
         note(CLIPPED)
     return Drawn(name, _visible(points, size), tuple(parts))
 
@@ -211,7 +225,11 @@ def _visible(points: Points, size: Size) -> Box:
     """Return the box around points [K, 2] as far as it lies in the image."""
     height, width = size
     x1, y1, x2, y2 = _around(points)
-    box = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    left = max(x1, 0.0)
+    top = max(y1, 0.0)
+    right = min(x2, float(width))
+    bottom = min(y2, float(height))
+    box = (left, top, right, bottom)
     if not has_extent(box):
         raise RecordError("box outside the image", "it lies outside the image")
     return _float32(box)
@@ -233,8 +251,9 @@ def joined(parts: list[Drawn], size: Size) -> Drawn:
         counts = counts_of(part, size)
         assert counts is not None
         whole |= masks.decode(counts, size)
+    (rle,) = masks.encode(whole[None])
     is_ignored = any(part.is_ignored for part in parts)
-    return Drawn(parts[0].name, (x1, y1, x2, y2), (), masks.encode(whole[None])[0], is_ignored)
+    return Drawn(parts[0].name, (x1, y1, x2, y2), (), rle, is_ignored)
 
 
 def join_groups(
@@ -296,7 +315,9 @@ def as_seen(header: Header, size: Size | None, config: CheckedConfig) -> tuple[S
         as_shown = header.labelled(turned, size)
     except ValueError as err:
         raise RecordError("bad image size", str(err)) from err
-    return (header.shown if as_shown else header.size), turned
+    if as_shown:
+        return header.shown, turned
+    return header.size, turned
 
 
 def listed_classes(file: Path) -> tuple[Category, ...]:
@@ -327,4 +348,6 @@ def image_folder(file: Path, images: str, root: Path) -> Path:
             raise DatasetError(f"{folder}: no such folder; correct the option images=")
         return folder.resolve()
     beside = file.parent / "images"
-    return (beside if beside.is_dir() else file.parent).resolve()
+    if beside.is_dir():
+        return beside.resolve()
+    return file.parent.resolve()

@@ -207,13 +207,20 @@ class EditPlanner:
         layout = Layout(np.array(drawing.category, np.int32), boxes)
         mirror = float(is_mirrored(image_seed, config.flip))
         shown = vary(layout, self.isthing, 0.0, mirror, rng)
+        sources = []
+        for edited in drawing.edited:
+            if edited:
+                sources.append(ADDED)
+            else:
+                sources.append(REAL)
+        first_id = index * IDS_PER_IMAGE + 1
         objects = Objects.build(
             shown.category,
             absolute_boxes(shown.boxes, source.size),
-            id=index * IDS_PER_IMAGE + 1 + np.arange(len(shown.category)),
+            id=first_id + np.arange(len(shown.category)),
             isthing=self.isthing[shown.category],
             iscrowd=drawing.background,
-            source=[ADDED if edited else REAL for edited in drawing.edited],
+            source=sources,
         )
         changes = " ".join(words) or "as in the source"
         reason = f"{config.target}: {changes}"
@@ -324,8 +331,12 @@ class EditPlanner:
     def _change(self, drawing: Drawing, use: str, rng: np.random.Generator) -> list[str]:
         """Mark objects of a drawing as redrawn or erased; return what was done in words."""
         clear = use == "erase"
-        wanted = self._above if clear else self._lacking
-        free = drawing.free(CLEAR_OVERLAP if clear else MAX_OVERLAP)
+        wanted = self._lacking
+        most_overlap = MAX_OVERLAP
+        if clear:
+            wanted = self._above
+            most_overlap = CLEAR_OVERLAP
+        free = drawing.free(most_overlap)
         targeted, natural = self._draw_numbers(rng)
         words = [use]
         for number in range(targeted + natural):
@@ -344,7 +355,9 @@ class EditPlanner:
             drawing.edited[chosen] = True
             drawing.background[chosen] = clear
             name = self.categories[drawing.category[chosen]].name
-            words.append(f"-{name}" if clear else name)
+            if clear:
+                name = f"-{name}"
+            words.append(name)
         return words
 
 

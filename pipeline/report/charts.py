@@ -104,7 +104,9 @@ def forest_chart(title: str, rows: Sequence[Interval], x_label: str) -> str:
 
     drawn = []
     for tick in ticks:
-        strength = 0.6 if tick == 0 else 0.15
+        strength = 0.15
+        if tick == 0:
+            strength = 0.6
         line = f"M{x(tick)} {top}V{bottom}"
         drawn.append(f'<path d="{line}" stroke="currentColor" stroke-opacity="{strength}"/>')
         drawn.append(f'<text x="{x(tick)}" y="{bottom + 14}" text-anchor="middle">{tick:,g}</text>')
@@ -190,6 +192,9 @@ def _svg(
     left: float = LEFT,
 ) -> str:
     middle = (axes.top + axes.bottom) / 2
+    legend_y = 6
+    if title:
+        legend_y = TITLE_ROW
     parts = [
         f'<svg class="chart" viewBox="0 0 {width} {axes.height:.0f}" role="img" '
         f'aria-label="{escape(title)}" '
@@ -197,7 +202,7 @@ def _svg(
         f'font-size="{FONT}" fill="currentColor">',
         f"<title>{escape(title)}</title>",
         f'<text x="0" y="13" font-size="13" font-weight="600">{escape(title)}</text>',
-        *_legend(names, TITLE_ROW if title else 6),
+        *_legend(names, legend_y),
         *inside,
         f'<text x="{(left + width - RIGHT) / 2}" y="{axes.height - 3:.0f}" '
         f'text-anchor="middle">{escape(x_label)}</text>',
@@ -222,7 +227,9 @@ def _grid(axes: _Axes, ticks: Sequence[float]) -> list[str]:
     drawn = []
     for tick in ticks:
         y = axes.y(tick)
-        strength = 0.6 if tick in (0, ticks[0]) else 0.15
+        strength = 0.15
+        if tick in (0, ticks[0]):
+            strength = 0.6
         drawn.append(
             f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" stroke="currentColor" '
             f'stroke-opacity="{strength}"/>'
@@ -250,8 +257,10 @@ def _legend_rows(names: list[str]) -> list[list[tuple[int, float]]]:
     A single series without a name needs no legend.
     """
     rows: list[list[tuple[int, float]]] = []
+    if not any(names):
+        return rows
     x = float(WIDTH)
-    for k, name in enumerate(names if any(names) else ()):
+    for k, name in enumerate(names):
         width = 18 + LETTER * len(name) + 12
         if x + width > WIDTH:
             rows.append([])

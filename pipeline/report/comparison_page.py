@@ -83,7 +83,12 @@ def compared_metrics(runs: Sequence[Run]) -> list[ComparedMetric]:
         numbers = []
         for metric in known:
             numbers += drawn_numbers(metric)
-        cards = [card(name, metric, also=numbers) if metric else None for metric in metrics]
+        cards = []
+        for of_run in metrics:
+            own = None
+            if of_run:
+                own = card(name, of_run, also=numbers)
+            cards.append(own)
         compared.append(ComparedMetric(name, cards, card_differences(known)))
     return compared
 
@@ -136,7 +141,10 @@ def flatten(value: Any, key: str = "") -> dict[str, str]:
         return {key: words(value)}
     flat: dict[str, str] = {}
     for name, entry in value.items():
-        flat.update(flatten(entry, f"{key}.{name}" if key else str(name)))
+        dotted = str(name)
+        if key:
+            dotted = f"{key}.{name}"
+        flat.update(flatten(entry, dotted))
     return flat
 
 

@@ -94,11 +94,14 @@ def card(facts: Facts) -> str:
 def _front(facts: Facts) -> str:
     images = sum(part.images for part in facts.sets)
     size = next((name for limit, name in _SIZES if images < limit), "n>1M")
+    tags = ["synthaug"]
+    if facts.run:
+        tags.append("synthetic")
     head: Json = {
         "pretty_name": facts.title.encode("utf-8", "replace").decode(),
         "task_categories": ["object-detection"],
         "size_categories": [size],
-        "tags": ["synthaug", *(["synthetic"] if facts.run else [])],
+        "tags": tags,
     }
     if facts.data_files:
         files = [{"split": split, "path": pattern} for split, pattern in facts.data_files]

@@ -134,7 +134,11 @@ def record(tables: GalleryTables, item: Item, resolution: Resolution) -> Json:
         scene = with_verdicts(scene, tables.verdicts)
         planned = planned_objects(tables.plan[item.index], scene)
     picture = full_picture(scene, decode(scene), table.categories, VIEW, planned, resolution)
-    origin = scene.provenance
+    reason = ""
+    source = ""
+    if scene.provenance:
+        reason = scene.provenance.reason
+        source = scene.provenance.source_image
     return {
         "id": scene.image_id,
         "kind": item.kind,
@@ -143,8 +147,8 @@ def record(tables: GalleryTables, item: Item, resolution: Resolution) -> Json:
         "w": picture.width,
         "h": picture.height,
         "size": f"{scene.width} × {scene.height}",
-        "why": origin.reason if origin else "",
-        "from": origin.source_image if origin else "",
+        "why": reason,
+        "from": source,
         "objects": list(_objects(picture)),
     }
 

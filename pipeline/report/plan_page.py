@@ -114,6 +114,9 @@ def class_rows(
         area = float(natural.median_area[index])
         positions = natural.positions[index]
         heat = positions / max(1, positions.max())
+        size = None
+        if not np.isnan(area):
+            size = area
         rows.append(
             ClassPlan(
                 name=category.name,
@@ -125,7 +128,7 @@ def class_rows(
                 target=round(counts["target"]),
                 planned=counts["planned"],
                 missing=missing,
-                size=None if np.isnan(area) else area,
+                size=size,
                 where=position_words(positions),
                 heat=heat.round(2).tolist(),
                 companions=_companions(index, categories, lifts[index], shared[index]),
@@ -182,7 +185,12 @@ def cut(text: str, most: int) -> str:
 
     What would move its cursor becomes a question mark.
     """
-    plain = "".join(c if c.isprintable() else "?" for c in text)
+    characters = []
+    for character in text:
+        if not character.isprintable():
+            character = "?"
+        characters.append(character)
+    plain = "".join(characters)
     if len(plain) <= most:
         return plain
     return f"{plain[: most - 1]}…"
@@ -229,8 +237,10 @@ def _align(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Return a line of the table; the last column takes what is left of it."""
     parts = []
     for column, (cell, width) in enumerate(zip(cells, widths, strict=False)):
-        is_word = column in WORD_COLUMNS
-        parts.append(cell.ljust(width) if is_word else cell.rjust(width))
+        if column in WORD_COLUMNS:
+            parts.append(cell.ljust(width))
+        else:
+            parts.append(cell.rjust(width))
     start = "  ".join(parts)
     rest = max(1, WIDTH - len(start) - 2)
     return f"{start}  {cut(cells[-1], rest)}".rstrip()

@@ -168,9 +168,12 @@ def _held_out(matches: Matches, held_out: HeldOut, names: tuple[str, ...], folds
             classes[name] = numbers
             if numbers["truth"] and numbers["f1"] is not None:
                 known.append(numbers["f1"])
+        macro_f1 = None
+        if known:
+            macro_f1 = round(float(np.mean(known)), 4)
         rules[rule] = {
             "all": calibration.ratios(counts.sum(0)),
-            "macro_f1": round(float(np.mean(known)), 4) if known else None,
+            "macro_f1": macro_f1,
             "classes": classes,
         }
     return {

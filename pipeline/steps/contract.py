@@ -100,7 +100,9 @@ def load_steps(names: Iterable[str] | None = None) -> dict[str, Step]:
 
     Raises RunError for an incomplete module.
     """
-    chosen = set(STEPS if names is None else names)
+    if names is None:
+        names = STEPS
+    chosen = set(names)
     steps = {}
     for name, path in STEPS.items():
         if name in chosen:

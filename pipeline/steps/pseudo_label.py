@@ -273,12 +273,15 @@ class _Labeller:
     ) -> Objects:
         """Return the detections at two masks [N], as objects and as ignore regions."""
         used = keep | ignore
+        soft_masks = None
+        if prediction.masks is not None:
+            soft_masks = prediction.masks[used]
         kept = replace(
             prediction,
             boxes=prediction.boxes[used],
             labels=prediction.labels[used],
             scores=prediction.scores[used],
-            masks=None if prediction.masks is None else prediction.masks[used],
+            masks=soft_masks,
         )
         num_objects = len(kept.labels)
         is_region = ignore[used]

@@ -240,13 +240,15 @@ def _pairs(spec: Spec, most: int) -> list[ImagePair]:
         origin = scene.provenance
         assert origin is not None
         planned = planned_objects(plan[index], scene)
+        picture = full_picture(scene, decode(scene), synthetic.categories, PAIR_SIDE, planned)
         source = sources.get(origin.source_image)
+        real_picture = None
+        if source is not None:
+            real_picture = drawn[source, 0]
         pairs.append(
             ImagePair(
-                synthetic=full_picture(
-                    scene, decode(scene), synthetic.categories, PAIR_SIDE, planned
-                ),
-                real=None if source is None else drawn[source, 0],
+                synthetic=picture,
+                real=real_picture,
                 image_id=scene.image_id,
                 source=origin.source_image,
                 reason=origin.reason,

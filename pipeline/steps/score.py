@@ -171,13 +171,15 @@ def _above_the_floor(scores: Mapping[str, Any]) -> Link:
     floor = controls.get("shuffled", {}).get("AP50")
     ceiling = controls.get("real", {}).get("AP50")
     value = values.get("AP50")
-    low = values.get("AP50_low")
     if value is None or floor is None:
         return Link(name, "untested", "DAP has no object to detect")
     figure = f"DAP AP50 {value:.3f}, with shuffled layouts {floor:.3f}"
     if ceiling is not None:
         figure = f"{figure}, on real images {ceiling:.3f}"
-    if (value if low is None else low) > floor:
+    low = values.get("AP50_low")
+    if low is None:
+        low = value
+    if low > floor:
         return Link(name, "ok", figure)
     advice = "the images do not show what was asked for: train the generator longer"
     return Link(name, "weak", f"{figure}: not above the floor with certainty", advice)

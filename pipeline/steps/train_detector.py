@@ -121,10 +121,13 @@ def fit(spec: Spec) -> Json:
     backend = importlib.import_module(DETECTORS[section.backend])
     detector = backend.build(section.config, len(classes), seed=network_seed, device=device())
     training = detector.training(plan.steps, network_seed)
+    validation = None
+    if rank == 0:
+        validation = _validation(spec)
     evaluated = Evaluated(
         training,
         detector,
-        _validation(spec) if rank == 0 else None,
+        validation,
         plan.evaluate_every,
         plan.steps,
         folder,

@@ -222,13 +222,19 @@ def run(context: Context) -> Json:
     if conditioning.untrained_note:
         context.tell(f"  nothing is trained: {conditioning.untrained_note}")
     log = read_log(context.folder)
-    held_out = [[row["step"], row["held_out"]] for row in log if "held_out" in row]
+    last: Json = {}
+    if log:
+        last = log[-1]
+    held_out = []
+    for row in log:
+        if "held_out" in row:
+            held_out.append([row["step"], row["held_out"]])
     return {
         "weights": WEIGHTS,
         "sha256": context.folder.sha256(WEIGHTS),
         "used": used,
         "left_out": left_out,
         "trained": system.LEARNS,
-        "last": log[-1] if log else {},
+        "last": last,
         "held_out": held_out,
     }

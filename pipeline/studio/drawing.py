@@ -239,7 +239,10 @@ def legend(marks: Sequence[Mark]) -> str:
     for name, runs_of_class in runs.items():
         spans = []
         for first, last in runs_of_class:
-            spans.append(str(first) if first == last else f"{first}-{last}")
+            span = str(first)
+            if first != last:
+                span = f"{first}-{last}"
+            spans.append(span)
         parts.append(f"{name} {' '.join(spans)}")
     return ", ".join(parts)
 

@@ -117,7 +117,10 @@ def _of_twins(tally: Tally) -> Iterator[Finding]:
     equal: list[str] = []
     for group in twins(tally):
         name = " = ".join(tally.name_of(place) for place in group.places)
-        (equal if group.same_labels else differing).append(name)
+        if group.same_labels:
+            equal.append(name)
+        else:
+            differing.append(name)
     if differing:
         yield Finding(
             WARNING,

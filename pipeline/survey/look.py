@@ -160,8 +160,10 @@ def _of_objects(scene: Scene, sides: Boxes) -> Iterator[tuple[str, str]]:
         category = int(objects.category[at])
         place = (*box.tolist(), rle)
         name = object_name(scene, at)
-        if place in seen:
-            yield (TWICE if seen[place] == category else TWO_CLASSES), name
+        if place in seen and seen[place] == category:
+            yield TWICE, name
+        elif place in seen:
+            yield TWO_CLASSES, name
         seen.setdefault(place, category)
         if sides[at] < LEAST_SIDE:
             yield THIN, name

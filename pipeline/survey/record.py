@@ -45,6 +45,9 @@ def _set(tally: Tally) -> Json:
     sizes = []
     for (height, width), count in tally.sizes.most_common():
         sizes.append({"width": width, "height": height, "images": count})
+    smallest = None
+    if name:
+        smallest = {"side": side, "what": printable(name)}
     return {
         "data": printable(tally.reference),
         "images": tally.images,
@@ -57,7 +60,7 @@ def _set(tally: Tally) -> Json:
         "masks": tally.masks,
         "objects_per_image": _distribution(tally.per_image),
         "shorter_sides": _distribution(tally.sides),
-        "smallest": {"side": side, "what": printable(name)} if name else None,
+        "smallest": smallest,
         "classes": _classes(tally),
     }
 

@@ -109,5 +109,9 @@ def _by_a_person(objects: Objects) -> Objects:
 
     A pasted one has its annotator's box.
     """
-    source = tuple("human" if name == "synthetic" else name for name in objects.source)
-    return replace(objects, source=source)
+    sources = []
+    for source in objects.source:
+        if source == "synthetic":
+            source = "human"
+        sources.append(source)
+    return replace(objects, source=tuple(sources))

@@ -101,8 +101,10 @@ def maps_of_masks(
     if dont_care or not free.any():
         owner = np.where(free, nobody, owner)
     else:
-        stuff = np.asarray(visible[~objects.isthing].any(0))
-        owner = complete(owner, free, stuff if stuff.any() else ~free)
+        spreading = np.asarray(visible[~objects.isthing].any(0))  # stuff
+        if not spreading.any():
+            spreading = ~free
+        owner = complete(owner, free, spreading)
     category = np.append(objects.category, num_classes)
     category = category.astype(np.int64)  # [N + 1]
     isthing = np.append(objects.isthing, False)

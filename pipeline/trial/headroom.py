@@ -41,11 +41,15 @@ def conclude_headroom(runs: Runs, more: bool) -> Json:
     for name, gain in gains.items():
         if gain.mean >= LEAST and adjusted[name] < 1 - LEVEL:
             shown.append(name)
+    word = NONE
+    if shown:
+        word = "headroom"
+    half = gains[HALF]
     return {
-        "word": "headroom" if shown else NONE,
+        "word": word,
         "shown": shown,
         "gains": {name: gain.to_json() for name, gain in gains.items()},
-        "detectable": detectable_difference(gains[HALF].sd, gains[HALF].seeds),
+        "detectable": detectable_difference(half.sd, half.seeds),
     }
 
 

@@ -54,11 +54,14 @@ def sample_of(scene: Scene, image: Bytes, recipe: Recipe) -> Sample:
     objects = scene.objects.select(~scene.objects.iscrowd)
     box_loss = learned_boxes(objects, recipe.added_boxes, recipe.pseudo_boxes)
     is_synthetic = scene.provenance is not None
+    some_loss = None
+    if not box_loss.all():
+        some_loss = box_loss
     return Sample(
         image,
         objects.boxes,
         objects.category.astype(np.int64),
         ignore=crowds(scene.objects),
-        box_loss=None if box_loss.all() else box_loss,
+        box_loss=some_loss,
         ignore_background=is_synthetic and recipe.added_background == "ignore",
     )

@@ -74,7 +74,9 @@ def class_values(runs: Runs, arm: str, classes: Sequence[int], key: str = "AP") 
     means = []
     for run in runs_of(runs, arm):
         mean = class_mean(run, classes, key)
-        means.append(math.nan if mean is None else mean)
+        if mean is None:
+            mean = math.nan
+        means.append(mean)
     return means
 
 

@@ -143,16 +143,26 @@ def run_key(
     if "empties" in arm.added:
         keys.append(EMPTIES)
     steps = {"ingest", *(STEP_OF[name] for name in arm.added if name in STEP_OF)}
+    settings = None
+    soft = None
+    copy_paste = None
+    if arm.added:
+        settings = asdict(Recipe.of(trial, dict(arm.recipe)))
+    if "soft" in arm.added:
+        soft = trial.soft_resolution
+    if "copy_paste" in arm.added:
+        copy_paste = asdict(trial.copy_paste)
     content = {
         "arm": recipe,
         "detector": section_dict(job, "detector"),
         "training": [training.stage.name, training.number, training.steps],
-        "recipe": asdict(Recipe.of(trial, dict(arm.recipe))) if arm.added else None,
-        "soft": trial.soft_resolution if "soft" in arm.added else None,
+        "recipe": settings,
+        "soft": soft,
         "data": {key: digests[key] for key in sorted(keys) if key in digests},
         "inputs": {name: inputs[name] for name in sorted(steps)},
-        "copy_paste": asdict(trial.copy_paste) if "copy_paste" in arm.added else None,
+        "copy_paste": copy_paste,
         "seed": job.seed,
         "version": VERSION,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

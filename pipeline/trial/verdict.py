@@ -81,7 +81,10 @@ def stack_line(found: Found) -> str:
     others: list[str] = []
     for row in found["ingredients"]:
         text = f"{row['name']} {in_points(row['difference']['mean'])}"
-        (gained if row["gained"] else others).append(text)
+        if row["gained"]:
+            gained.append(text)
+        else:
+            others.append(text)
     parts = [f"the stack to beat is {found['stack']}"]
     if gained:
         parts.append(f"gained on validation, {found['goal']} points: {', '.join(gained)}")

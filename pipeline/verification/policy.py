@@ -187,7 +187,11 @@ def count_objects(
         counts[EXTRA][names[label]] += 1
     judged = zip(row.labels.tolist(), result.verdict, sources, strict=True)
     for label, verdict, source in judged:
-        key = verdict or (REAL if source == "human" else NOT_JUDGED)
+        key = NOT_JUDGED
+        if verdict:
+            key = verdict
+        elif source == "human":
+            key = REAL
         counts.setdefault(key, Counter())[names[label]] += 1
     if verified.scene is not None:
         objects = verified.scene.objects

@@ -163,6 +163,9 @@ def fit(
         reached = own.passing(LEAST_SCORE, LEAST_IOU)
         lower, _ = wilson(round(reached * truths), truths)
         judged = thing and reached >= required.min_recall and lower >= LEAST_TRUE
+        judge = ""
+        if judged:
+            judge = DETECTOR
         fitted.append(
             ClassThresholds(
                 score=score,
@@ -172,7 +175,7 @@ def fit(
                 basis=basis,
                 truths=truths,
                 reached=round(reached, 4),
-                judge=DETECTOR if judged else "",
+                judge=judge,
             )
         )
     return fitted
@@ -207,8 +210,10 @@ def _confident_scores(
     chosen = calibration.choose(matches, calibration.fit(matches), rule)
     scores: list[float | None] = []
     for threshold in chosen:
-        learnt = threshold.basis != "fixed"
-        scores.append(threshold.score if learnt else None)
+        score = None
+        if threshold.basis != "fixed":
+            score = threshold.score
+        scores.append(score)
     return scores
 
 

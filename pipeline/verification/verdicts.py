@@ -108,7 +108,9 @@ def verdicts(row: DetectionRow, thresholds: Thresholds) -> Verdicts:
     decide(DOUBTFUL, image.unsure(match))
 
     judged = thresholds.judged[row.labels] & image.judgeable
-    names = zip(verdict.tolist(), judged.tolist(), strict=True)
+    names: list[str | None] = verdict.tolist()
+    for index in np.flatnonzero(~judged).tolist():
+        names[index] = None
     scores = np.where(judged, image.match_scores(match), np.nan)
     ious = np.where(judged, image.match_ious(match), np.nan)
     # What a duplicate or a doubtful object rests on may be a neighbour, which must stay out of its
@@ -116,7 +118,7 @@ def verdicts(row: DetectionRow, thresholds: Thresholds) -> Verdicts:
     rests_elsewhere = np.isin(verdict, (DUPLICATE, DOUBTFUL))
     own = np.where(rests_elsewhere, -1, match)
     return Verdicts(
-        verdict=tuple(name if known else None for name, known in names),
+        verdict=tuple(names),
         score=scores.astype(np.float32),
         iou=ious.astype(np.float32),
         region=_enclosing(row.boxes, row.pred_boxes, own),
@@ -130,9 +132,9 @@ def on_synthetic(result: Verdicts, sources: Sequence[str]) -> Verdicts:
     They are as true as in their real image.
     """
     judged = np.array([source != "human" for source in sources], bool)
-    verdict = []
-    for name, counts in zip(result.verdict, judged.tolist(), strict=True):
-        verdict.append(name if counts else None)
+    verdict = list(result.verdict)
+    for index in np.flatnonzero(~judged).tolist():
+        verdict[index] = None
     score = np.where(judged, result.score, np.nan)
     iou = np.where(judged, result.iou, np.nan)
     return replace(
@@ -145,7 +147,8 @@ def on_synthetic(result: Verdicts, sources: Sequence[str]) -> Verdicts:
 
 def is_too_small(row: DetectionRow, thresholds: Thresholds) -> Flags:
     """Return which objects [G] are smaller than the labelled ones of their class."""
-    sides = row.boxes[:, 2:].astype(np.float64) - row.boxes[:, :2]
+    far_corners = row.boxes[:, 2:].astype(np.float64)
+    sides = far_corners - row.boxes[:, :2]
     area = sides.prod(1) / (row.height * row.width)
     return np.asarray(area < thresholds.least_area[row.labels])
 
@@ -332,7 +335,9 @@ def _enclosing(boxes: Boxes, detections: Boxes, match: Indices) -> Boxes:
     """Return boxes [G, 4] grown to hold the matched detection too."""
     region = boxes.astype(np.float32)
     matched = match >= 0
+    own = region[matched]
     other = detections[match[matched]]
-    region[matched, :2] = np.minimum(region[matched, :2], other[:, :2])
-    region[matched, 2:] = np.maximum(region[matched, 2:], other[:, 2:])
+    own[:, :2] = np.minimum(own[:, :2], other[:, :2])
+    own[:, 2:] = np.maximum(own[:, 2:], other[:, 2:])
+    region[matched] = own
     return region

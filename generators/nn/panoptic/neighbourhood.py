@@ -380,10 +380,16 @@ class NeighbourhoodPyramid:
         step, remainder = divmod(rows, height)
         if remainder or columns % step:
             raise ValueError(f"a map of {[rows, columns]} has no whole blocks at height {height}")
+        classes = None
+        if full.classes is not None:
+            classes = _every(full.classes, step)
+        extra = None
+        if full.extra is not None:
+            extra = _every(full.extra, step)
         self._scales[height] = Neighbourhood(
             _every(full.identity, step),
-            None if full.classes is None else _every(full.classes, step),
-            None if full.extra is None else _every(full.extra, step),
+            classes,
+            extra,
             border=full.border,
             order=full.order,
             scaling=full.scaling,

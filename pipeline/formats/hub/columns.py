@@ -114,8 +114,12 @@ def _classes(schema: Any, objects: str, category: str) -> tuple[Category, ...]:
         found: Any = described["info"]["features"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return ()
-    names = _class_names(found, [objects, category] if objects else [category])
-    if names and all(is_text(name) for name in names) and len(set(names)) == len(names):
+    keys = [category]
+    if objects:
+        keys = [objects, category]
+    names = _class_names(found, keys)
+    are_texts = all(is_text(name) for name in names)
+    if names and are_texts and len(set(names)) == len(names):
         return numbered_categories(names)
     return ()
 

@@ -185,7 +185,10 @@ class _RowGroup:
                 columns[name] = values[start:end].copy()  # a view would keep the whole group alive
             else:
                 columns[name] = tuple(values[start:end].to_pylist())
-        provenance = self._value("provenance", row)
+        provenance = None
+        origin = self._value("provenance", row)
+        if origin is not None:
+            provenance = Provenance(**origin)
         image = _image_ref(self._value("image", row))
         assert image is not None
         return Scene(
@@ -195,7 +198,7 @@ class _RowGroup:
             image=image,
             objects=Objects(**columns),
             panoptic=_image_ref(self._value("panoptic", row)),
-            provenance=None if provenance is None else Provenance(**provenance),
+            provenance=provenance,
         )
 
     def _value(self, column: str, row: int) -> Any:

@@ -173,7 +173,10 @@ def read_relations(
         key, records = image_part(record, "relationships", images, seen)
         if not kept.get(key):
             return
-        reader = _RelationReader(kept[key], aliases if key in training else None)
+        counted = None
+        if key in training:
+            counted = aliases
+        reader = _RelationReader(kept[key], counted)
         files.check_parts(
             RELATIONS, records, f"image {key}: relationship", reader.add, "relationship_id"
         )

@@ -133,7 +133,12 @@ def _class_names(value: Any, file: Path) -> list[str]:
         )
     names = value
     if isinstance(value, dict):
-        numbered = {int(key) if _is_digits(key) else key: name for key, name in value.items()}
+        numbered = {}
+        for key, name in value.items():
+            number = key
+            if _is_digits(key):
+                number = int(key)
+            numbered[number] = name
         if sorted(numbered, key=str) != sorted(range(len(value)), key=str):
             raise DatasetError(
                 f"{file}: the numbers in 'names' must run from 0 to {len(value) - 1}; correct it"

@@ -252,7 +252,9 @@ def _check_labels(
     if len(whole) < len(listed):
         return  # a list may leave out images on purpose
     for folder in sorted(reader.folders):
-        for file in sorted(folder.glob("*.txt")) if folder.is_dir() else []:
+        if not folder.is_dir():
+            continue
+        for file in sorted(folder.glob("*.txt")):
             if str(file) not in reader.label_files and file.name not in _NO_LABELS:
                 skipped.note("label file without an image", str(file))
 

@@ -28,20 +28,25 @@ def section(trial: Manifest) -> str:
     """Return the section's HTML, every text escaped; empty where no trial was."""
     if not trial.get("seeds"):
         return ""
-    confirmation = trial["confirmation"]
+    heads = []
+    if trial["confirmation"]:
+        heads = confirmed_against(trial)
+    rows = []
+    if trial["comparisons"]:
+        rows = screening_rows(trial)
     return render_section(
         "trial.html.j2",
         trial=trial,
         verdict=trial["verdict"],
         notes=[*_advice(trial), *trial["says"][1:]],
         confirmed=confirmation_rows(trial),
-        confirmed_heads=confirmed_against(trial) if confirmation else [],
+        confirmed_heads=heads,
         budget=escaped(budget_chart(trial)),
         headroom=escaped(headroom_chart(trial)),
         forest=escaped(forest(trial)),
         curve=escaped(curve(trial)),
         differences=differences_to_real(trial),
-        rows=screening_rows(trial) if trial["comparisons"] else [],
+        rows=rows,
         groups=present_groups(trial),
         rule=RULES[trial["grouped_by"]],
     )

@@ -95,11 +95,14 @@ def _arm_table(trial: Manifest, stage: Manifest) -> list[str]:
     for arm in stage["arms"]:
         name = arm["name"]
         mean = arm["mean"]
-        row = [_escape(name), f"{ap(mean['AP'])} ± {ap(arm['sd']['AP'])}", ap(mean["AP50"])]
+        spread = f"{ap(mean['AP'])} ± {ap(arm['sd']['AP'])}"
+        row = [_escape(name), spread, ap(mean["AP50"])]
         row += [ap(arm["groups"][group]) for group in groups]
         row.append(ap(mean["AP_fixed"]))
-        if differences:
-            row.append(ap_difference(differences[name]) if name in differences else "–")
+        if name in differences:
+            row.append(ap_difference(differences[name]))
+        elif differences:
+            row.append("–")
         rows.append([*row, f"{arm['seconds']:.0f}"])
     return _table(head, rows)
 
@@ -152,7 +155,12 @@ def _escape(text: str, marks: str = "\\`*<>[]|") -> str:
 
     Names come from the user's files.
     """
-    escaped_text = "".join(f"\\{c}" if c in marks else c for c in text)
+    characters = []
+    for character in text:
+        if character in marks:
+            character = f"\\{character}"
+        characters.append(character)
+    escaped_text = "".join(characters)
     return " ".join(escaped_text.split())
 
 

@@ -221,7 +221,10 @@ def accuracy(model: nn.Module, crops: Bytes, labels: Ints, batch: int = 256) -> 
     right = confusion.diagonal()
     per_class: list[float | None] = []
     for num_right, num_tested in zip(right, tested, strict=True):
-        per_class.append(float(num_right / num_tested) if num_tested else None)
+        share = None
+        if num_tested:
+            share = float(num_right / num_tested)
+        per_class.append(share)
     top1 = None
     if tested.sum():
         top1 = float(right.sum() / tested.sum())
