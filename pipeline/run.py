@@ -71,7 +71,7 @@ def check(job: Job, console: Console) -> None:
     Changes nothing.
     """
     steps = load_steps()
-    check_writable(job.output)
+    check_output(job.output)
     if job.cluster.executor == "ray" and job.cluster.address:
         RayExecutor.check_reachable(job.cluster.address)
     _check_job(job, steps)
@@ -82,6 +82,36 @@ def check(job: Job, console: Console) -> None:
     for step in steps.values():
         for line in step.explain(job, inputs):
             console.tell(line)
+
+
+JOB, DERIVED, METRICS = "job.yaml", "job.derived.yaml", "metrics.json"
+STEPS, LOCK = "steps", ".lock"  # in every folder that a run has made
+
+
+def check_output(uri: str) -> None:
+    """Raise JobError for a folder that cannot be written or is not of a run.
+
+    A run replaces those files, and removes what it takes for an earlier run's beside them.
+    """
+    check_writable(uri)
+    output = Folder.at(uri)
+    if output.exists(STEPS) or output.exists(LOCK):
+        return
+    for name in _names_written():
+        if output.exists(name):
+            raise JobError(
+                f"output: {uri} holds '{name}', which no run has made and a run would replace; "
+                "choose another folder with --output"
+            )
+
+
+def _names_written() -> list[str]:
+    """Return the names that a run writes at the top of its output folder."""
+    names = {JOB, DERIVED, METRICS}
+    for step in load_steps().values():
+        for entry in step.publishes:
+            names.add(entry.target.split("/")[0] or entry.pattern)
+    return sorted(names)
 
 
 def _check_job(job: Job, steps: Mapping[str, Step]) -> None:
@@ -152,7 +182,7 @@ def run(job: Job, console: Console) -> Folder:
     output = _checked_output(job, steps)
     with _locked(output):
         done = _run_steps(job, steps, output, console)
-        output.write_json("metrics.json", metrics(job, steps, done))
+        output.write_json(METRICS, metrics(job, steps, done))
     return output
 
 
@@ -168,7 +198,7 @@ def run_some(job: Job, console: Console, names: tuple[str, ...]) -> dict[str, Ou
 
 
 def _checked_output(job: Job, steps: Mapping[str, Step]) -> Folder:
-    check_writable(job.output)
+    check_output(job.output)
     _check_job(job, steps)
     return Folder.at(job.output)
 
@@ -176,7 +206,7 @@ def _checked_output(job: Job, steps: Mapping[str, Step]) -> Folder:
 def _run_steps(
     job: Job, steps: Mapping[str, Step], output: Folder, console: Console
 ) -> dict[str, Output]:
-    output.write_bytes("job.yaml", job.to_yaml().encode())
+    output.write_bytes(JOB, job.to_yaml().encode())
     keys = step_keys(job, steps)
     executor: Executor | None = None
     done: dict[str, Output] = {}
@@ -184,7 +214,7 @@ def _run_steps(
     derived = job
     try:
         for number, (name, step) in enumerate(steps.items(), start=1):
-            folder = output.sub("steps").sub(f"{name}-{keys[name]}")
+            folder = output.sub(STEPS).sub(f"{name}-{keys[name]}")
             title = f"[{number}/{len(steps)}] {name}"
             if folder.exists(MANIFEST):
                 console.tell(f"{title}: finished earlier")
@@ -215,7 +245,7 @@ def _tell_derived(job: Job, line: str, output: Folder, console: Console) -> None
     """Write the job with all that its data decides, and tell what that is."""
     if line:
         console.tell(f"  {line}")
-    output.write_bytes("job.derived.yaml", job.to_yaml().encode())
+    output.write_bytes(DERIVED, job.to_yaml().encode())
 
 
 def _run_step(step: Step, key: str, context: Context, provenance: Mapping[str, str]) -> None:
@@ -278,7 +308,7 @@ def _locked(output: Folder) -> Iterator[None]:
     if not output.is_local:
         yield
         return
-    path = output.local_path(".lock")
+    path = output.local_path(LOCK)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:

@@ -105,7 +105,7 @@ def check_split(job: Job, split: str, table: Dataset, images: int, objects: int)
     if is_drawn and images and not objects and split == "validation":
         raise DatasetError(
             f"data.validation_fraction: {fraction:g} drew {images} images without one object to be "
-            "learnt; name a data.validation set, or draw more"
+            "learnt; name a data.validation set, draw more or take another seed"
         )
     advice = LABELS_WANTED
     if is_drawn and split == "labelled":

@@ -15,7 +15,16 @@ from synthaug.pipeline.core.errors import JobError, WeakLinkError
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, Output
-from synthaug.pipeline.run import Console, check_links, metrics, publish, run_some
+from synthaug.pipeline.run import (
+    Console,
+    check,
+    check_links,
+    check_output,
+    metrics,
+    publish,
+    run,
+    run_some,
+)
 from synthaug.pipeline.steps import ingest
 from synthaug.pipeline.steps.contract import Step, load_steps, read_step
 from tests.paths import JOBS
@@ -116,7 +125,7 @@ def test_a_step_that_derives_decides_for_all_but_those_that_see_the_job_as_asked
         "trial": step("trial", {}),
         "shows": step("shows", {}, AS_ASKED=True),
     }
-    monkeypatch.setattr(running, "load_steps", lambda names: steps)
+    monkeypatch.setattr(running, "load_steps", lambda names=(): steps)
     lines: list[str] = []
     folder = tmp_path / "run"
     job = load_job(
@@ -132,3 +141,30 @@ def test_a_step_that_derives_decides_for_all_but_those_that_see_the_job_as_asked
     assert decided.detector.config.backbone == "lite0"
     assert decided.detector.training.steps == 1440  # 30 times 192 images, 4 at a time
     assert ["backbone lite0" in line for line in lines].count(True) == 1
+
+
+@pytest.mark.parametrize("name", ["coco/images/mine.jpg", "data/train.parquet", "job.yaml"])
+def test_files_of_others_in_the_output_folder_are_refused_and_stay(
+    tmp_path: Path, name: str
+) -> None:
+    """The step `export` would remove coco/images/mine.jpg as a picture of an earlier run."""
+    mine = tmp_path / "out" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    top = name.split("/")[0]
+    job = load_job(JOBS / "smoke.yaml", ["cluster.executor=serial"], str(tmp_path / "out"))
+    console = Console(lambda _: None, lambda *_: None)
+    for start in (check, run):
+        with pytest.raises(JobError, match=f"out holds '{top}', which no run has made"):
+            start(job, console)
+    assert mine.read_bytes() == b"mine"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [top]
+
+
+def test_an_output_folder_with_other_files_or_of_a_run_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    check_output(str(tmp_path))
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "steps").mkdir()
+    check_output(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "notes.txt", "steps"]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthaug.pipeline.core.json_values import Json
-from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.core.scene import Category, Dataset
 from synthaug.pipeline.scores.base import (
     Extractor,
     MetricInputs,
@@ -49,6 +49,7 @@ from synthaug.pipeline.scores.classification.crops import (
     CropSet,
     CropTable,
     crop_row,
+    in_image,
 )
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def extractors(config: Config) -> tuple[Extractor, ...]:
 
 
 def available(inputs: MetricInputs, config: Config) -> str | None:
-    """Return None where real and synthetic images have objects.
+    """Return None where the images have objects that can be cut out.
 
     Without labelled images there is no ceiling.
     """
@@ -127,14 +128,22 @@ def available(inputs: MetricInputs, config: Config) -> str | None:
     if missing:
         return missing
     selected = config.selected(inputs.categories)
-    for name in ("real", "synthetic"):
-        labels = (layout_objects(scene).category for scene in inputs.tables[name])
-        if not any(np.isin(of_image, selected).any() for of_image in labels):
+    for name in ("real", "synthetic", "train"):
+        if name in inputs.tables and not _has_crop(inputs.tables[name], selected):
             return (
-                f"the {name} images have no object of the classes to tell apart (cas.classes: "
-                f"{config.classes})"
+                f"the {name} images have no object of a pixel or more of the classes to tell apart "
+                f"(cas.classes: {config.classes})"
             )
     return None
+
+
+def _has_crop(table: Dataset, selected: Sequence[int]) -> bool:
+    for scene in table:
+        objects = layout_objects(scene)
+        _, has_pixel = in_image(objects.boxes, scene.size)
+        if (np.isin(objects.category, selected) & has_pixel).any():
+            return True
+    return False
 
 
 def check(config: Config, categories: Sequence[Category]) -> None:

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.core.arrays import Bytes, Flags, Ints
-from synthaug.pipeline.core.boxes import Boxes
+from synthaug.pipeline.core.arrays import Bytes, Flags, Floats, Ints
+from synthaug.pipeline.core.boxes import Boxes, Size
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.scores.base import (
     Arrays,
@@ -73,6 +73,14 @@ class CropSet:
     skipped: int
 
 
+def in_image(boxes: Boxes, size: Size) -> tuple[Floats, Flags]:
+    """Return boxes [N, 4] clipped to an image (H, W), and which [N] have a pixel."""
+    height, width = size
+    clipped = np.clip(boxes.astype(np.float64).reshape(-1, 4), 0, [width, height, width, height])
+    sides = clipped[:, 2:] - clipped[:, :2]
+    return clipped, np.asarray((sides >= 1).all(axis=1))
+
+
 def crops(image: Bytes, boxes: Boxes, size: int = PAPER_SIZE) -> tuple[Bytes, Flags]:
     """Cut boxes [N, 4] (xyxy, pixels) out of an image [H, W, 3].
 
@@ -82,10 +90,7 @@ def crops(image: Bytes, boxes: Boxes, size: int = PAPER_SIZE) -> tuple[Bytes, Fl
     """
     import cv2
 
-    height, width = image.shape[:2]
-    clipped = np.clip(boxes.astype(np.float64).reshape(-1, 4), 0, [width, height, width, height])
-    sides = clipped[:, 2:] - clipped[:, :2]
-    kept = np.asarray((sides >= 1).all(axis=1))
+    clipped, kept = in_image(boxes, image.shape[:2])
     out: Bytes = np.zeros((int(kept.sum()), size, size, 3), np.uint8)
     for i, (x1, y1, x2, y2) in enumerate(clipped[kept]):
         region = image[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)]

@@ -234,7 +234,7 @@ def test_held_out_images_without_objects_blame_the_draw_and_not_a_file() -> None
         check_split(job, "validation", table, 4, 0)
     assert str(caught.value) == (
         "data.validation_fraction: 0.25 drew 4 images without one object to be learnt; "
-        "name a data.validation set, or draw more"
+        "name a data.validation set, draw more or take another seed"
     )
     with pytest.raises(DatasetError, match=r"^data\.labelled: .*validation_fraction=0.25 took"):
         check_split(job, "labelled", table, 4, 0)

@@ -220,3 +220,19 @@ def test_all_real_crops_are_tested_on_whatever_the_cap_of_training(monkeypatch):
     card = cas.score(inputs, config).card
     assert card["train_crops"]["used"] == 2
     assert card["test_crops"]["used"] == card["test_crops"]["found"] == 10
+
+
+@pytest.mark.parametrize("name", ["real", "synthetic", "train"])
+def test_objects_under_a_pixel_make_no_crops_and_that_is_told_before(name):
+    tables = {key: bright_pictures(60, 2, key) for key in ("real", "synthetic", "train")}
+    assert cas.available(score_inputs(tables), SMALL) is None
+    scenes = []
+    for scene in tables[name]:
+        objects = scene.objects
+        boxes = objects.boxes.copy()
+        boxes[:, 2] = boxes[:, 0] + 0.5
+        scenes.append(scene.with_objects(replace(objects, boxes=boxes, layout_boxes=boxes)))
+    tables[name] = SceneList(tables[name].categories, scenes)
+    reason = cas.available(score_inputs(tables), SMALL)
+    assert reason is not None
+    assert reason.startswith(f"the {name} images have no object of a pixel or more")
