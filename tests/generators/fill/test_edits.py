@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from synthaug.generators.base import Edit, Painting, Photo
-from synthaug.generators.fill.edits import Task, content, paint_boxes, task_of
+from synthaug.generators.fill.edits import (
+    Task,
+    content,
+    paint_boxes,
+    resolution_of,
+    task_of,
+    window_around,
+)
 from synthaug.generators.fill.geometry import (
     Window,
     cut,
@@ -116,3 +123,32 @@ def test_content_may_be_asked_for_any_region_and_label() -> None:
 def test_of_equal_boxes_the_later_one_is_in_front() -> None:
     boxes = np.array([[1, 1, 5, 5], [1, 1, 5, 5]], np.float32)
     assert {0, 3} == set(paint_boxes(np.array([0, 2]), boxes, 8).unique().tolist())
+
+
+def test_of_two_boxes_the_smaller_one_is_in_front_wherever_it_is_listed() -> None:
+    large, small = [1, 1, 7, 7], [3, 3, 5, 5]
+    for order in ([0, 1], [1, 0]):
+        boxes = np.array([large, small], np.float32)[order]
+        shown = paint_boxes(np.array([0, 2])[order], boxes, 8)
+        assert shown[4, 4] == 3 and shown[1, 1] == 1
+
+
+@pytest.mark.parametrize(("side", "resolution"), [(19, 16), (20, 32), (90, 32)])
+def test_a_window_is_seen_at_the_smallest_resolution_that_loses_little(
+    side: int, resolution: int
+) -> None:
+    assert resolution_of(Window(0, 0, side), SMALL) == resolution
+
+
+@pytest.mark.parametrize(
+    ("longer", "native"),
+    [(10, False), (11, True), (25, True), (26, False)],  # 32 pixels around 10 show too much
+)
+def test_a_window_has_the_images_own_pixels_where_that_shows_enough_and_not_too_much(
+    longer: int, native: bool
+) -> None:
+    box = np.array([10, 10, 10 + longer, 12], np.float32)
+    window, resolution = window_around(box, SMALL)
+    assert native == (window.side == resolution)
+    if not native:
+        assert window == Window.around(box, SMALL.surroundings)

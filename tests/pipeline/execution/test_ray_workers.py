@@ -235,6 +235,22 @@ def test_workers_that_cannot_be_started_end_the_run() -> None:
         list(crew_of(cluster, []).run(squares, iter(range(3)), 1))
 
 
+def test_failed_starts_count_in_a_row_alone() -> None:
+    """Five before the first worker and four after its loss: never six in a row."""
+    cluster, left = Cluster(a=1), [5, 5]
+
+    def moment(number: int) -> None:
+        phase = min(len(cluster.done), 1)
+        if left[phase]:
+            left[phase] -= 1
+            for actor in cluster.actors:
+                actor.dead = True
+
+    cluster.moment = moment
+    assert sorted(crew_of(cluster, []).run(squares, iter(range(3)), 1)) == [0, 1, 4]
+    assert left == [0, 0]
+
+
 def test_a_task_is_done_again_on_another_machine() -> None:
     cluster, lines, ticks = Cluster(a=1, b=1), list[str](), list[int]()
 

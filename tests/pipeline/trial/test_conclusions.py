@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from synthaug.pipeline.config.schema import Trial
-from synthaug.pipeline.trial.conclusions import class_difference, group_lines, screen
+from synthaug.pipeline.trial.conclusions import class_difference, confirm, group_lines, screen
 from synthaug.pipeline.trial.paired_tests import holm_adjusted, paired_difference
 from synthaug.pipeline.trial.runs import TrialClasses, class_values, values_of
 from tests.trial_runs import CLASSES, arms_of, concluded, simulate
@@ -218,3 +218,22 @@ def test_the_budget_curve_is_over_parts_of_the_synthetic_images_alone() -> None:
     assert line in trial["says"]
     trial = concluded({**gains, "synthetic": 0.2}, curve=(0.25, 0.5))
     assert "budget curve: no amount up to 1000 images is shown to be enough" in trial["says"]
+
+
+def test_all_that_decides_rests_on_the_goal_whatever_ap_over_all_classes_is() -> None:
+    gains = {"real": 0.0, "rfs": 0.01, "synthetic_0.5": 0.03, "synthetic": 0.05}
+    runs = simulate(gains, goal="rare")
+    settings = Trial(seeds=5, confirm_seeds=5, goal="rare", curve=(0.5,))
+    arms = arms_of(gains)
+    others = copy.deepcopy(runs)
+    for number, run in enumerate(others):
+        run["values"]["AP"] = 0.1 * (number % 7)
+    found = []
+    for measured in (runs, others):
+        whole = screen(measured, arms, settings, CLASSES, 1000)
+        confirmed = confirm(measured, arms, arms[-1], arms[1], settings, CLASSES)
+        decides = ("word", "sentence", "best_control", "against_real", "against_controls")
+        comparison = whole["comparisons"]["synthetic"]
+        told = [{key: part[key] for key in decides} for part in (comparison, confirmed)]
+        found.append([*told, *(whole[key] for key in ("curve", "controls", "detectable"))])
+    assert found[0] == found[1]
