@@ -59,7 +59,11 @@ class LayoutConditioning(Conditioning):
         return 0
 
     def check_data(self, labelled: Dataset) -> None:
-        """Look for the first scene that passes the filter."""
+        """Look for the first scene that passes the filter, and for an object that is kept."""
+        self._check_filter(labelled)
+        self._check_areas(labelled)
+
+    def _check_filter(self, labelled: Dataset) -> None:
         layout_filter = self.layout_filter
         if any(layout_filter.accepts(scene) for scene in labelled):
             return
@@ -69,6 +73,24 @@ class LayoutConditioning(Conditioning):
             f"{max(numbers)} objects of over {layout_filter.min_area:g} of their area, the filter "
             f"takes {layout_filter.min_objects} to {layout_filter.max_objects}: none passes, "
             "widen it"
+        )
+
+    def _check_areas(self, labelled: Dataset) -> None:
+        """Raise DatasetError where every synthetic object would be dropped as too small."""
+        least = self.job.synthesize.min_mask_area
+        if self.job.synthesize.size != "source":
+            return  # objects are as large as the generator paints them
+        largest = 0.0
+        for scene in labelled:
+            boxes = self.layout_filter.select(scene).boxes
+            areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+            largest = max(largest, float(areas.max(initial=0.0)))
+            if largest >= least:
+                return
+        raise DatasetError(
+            f"synthesize.min_mask_area: {least} pixels are more than any labelled object has "
+            f"({largest:g} at most), so every synthetic one would be dropped; lower it, or enlarge "
+            "the images"
         )
 
     def select(self, table: Dataset) -> Subset:

@@ -141,3 +141,16 @@ def test_a_filter_that_takes_no_image_says_what_they_have() -> None:
         "generator.min_objects/max_objects/min_area: images have 0 to 5 objects of over 0.1 of "
         "their area, the filter takes 1 to 2: none passes, widen it"
     )
+
+
+def test_objects_that_would_all_be_dropped_are_told_before() -> None:
+    labelled = SceneList(CLASSES, [planned([[0, 0, 5, 3]]), planned([[1, 1, 3, 3]])])
+    for area, size in ((15, "source"), (0, "source"), (16, "generator")):
+        conditioning_of(area, size).check_data(labelled)
+    with pytest.raises(DatasetError, match=r"^synthesize\.min_mask_area: 16 .*\(15 at most\)"):
+        conditioning_of(16, "source").check_data(labelled)
+
+
+def conditioning_of(area: int, size: str) -> LayoutConditioning:
+    words = [f"synthesize.min_mask_area={area}", f"synthesize.size={size}"]
+    return LayoutConditioning(load_job(JOBS / "smoke.yaml", words), load_system("lostgan"))
