@@ -20,7 +20,7 @@ from synthaug.pipeline.planning.exchange import (
     vary,
 )
 from synthaug.pipeline.planning.layout_statistics import Statistics, deviation, object_counts
-from synthaug.pipeline.planning.targets import exchange, target_counts
+from synthaug.pipeline.planning.targets import Exchange, exchange, target_counts
 
 CLASSES = (
     Category(1, "tree"),
@@ -210,3 +210,24 @@ def test_overlap_of_known_boxes() -> None:
     box = np.array([0, 0, 2, 2], np.float32)
     others = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]], np.float32)
     np.testing.assert_allclose(overlap(box, others), [1, 1 / 3, 0], rtol=1e-6)
+
+
+def test_a_layout_receives_what_it_gives_up_and_is_refilled_with() -> None:
+    """Four and one trees, each given up by a half and replaced by a quarter of the time."""
+    plan = Exchange(np.array([0.5, 0.0]), 0.25, 1.0, np.array([0.0, 1.0]))
+    slots = Slots.of(np.array([[4, 2], [1, 0]], np.int32), plan, 8)
+    assert slots.extra == pytest.approx(2 / 9)  # two and seven slots are free, for one object each
+    assert slots.receive.tolist() == pytest.approx([0.5 + 4 / 9, 0.125 + 14 / 9])
+
+
+def test_boxes_move_by_shares_of_their_size() -> None:
+    """Clipped at two deviations, so a box of 0.05 moves by less than a hundredth."""
+    boxes = np.full((400, 4), 0.5, np.float32)
+    boxes[:, 2] += 0.05
+    boxes[:, 3] += 0.2
+    layout = Layout(np.zeros(400, np.int32), boxes)
+    out = vary(layout, THINGS, 0.1, 0.0, np.random.default_rng(0)).boxes
+    moved = (out[:, :2] + out[:, 2:] - boxes[:, :2] - boxes[:, 2:]) / 2
+    shares = moved / [0.05, 0.2]
+    assert np.abs(shares).max() <= 0.2 + 1e-5
+    assert shares.std(0) == pytest.approx([0.1, 0.1], rel=0.2)
