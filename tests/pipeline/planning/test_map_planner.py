@@ -78,6 +78,27 @@ def test_plans_of_the_toy_are_valid_and_meet_the_target(target):
         assert distance < 0.5 * np.abs(planner.natural - planner.target)[things].sum()
 
 
+def class_map(scene: Scene) -> np.ndarray:
+    """Return the class [H, W] of each pixel."""
+    ids = panoptic.map_of(scene)
+    found = np.full(ids.shape, -1)
+    segments = panoptic.segment_ids(scene.objects).tolist()
+    for segment, label in zip(segments, scene.objects.category.tolist(), strict=True):
+        found[ids == segment] = label
+    return found
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_a_map_is_mirrored_left_to_right(flip: float) -> None:
+    planner = planner_of(Config(6, "natural", seed=4, flip=flip))
+    sources = {scene.image_id: scene for scene in STORED.scenes}
+    for index in range(6):
+        scene = planner.scene(index)
+        assert scene.provenance is not None
+        source = class_map(sources[scene.provenance.source_image])
+        assert np.array_equal(class_map(scene), source[:, ::-1] if flip else source)
+
+
 def test_a_plan_depends_on_seed_and_index_alone():
     config = Config(80, "balanced", seed=1, size=(40, 64))
     first, second = planner_of(config), planner_of(config)
