@@ -10,7 +10,7 @@ for the background: class k here is label k + 1 there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self, TypeVar, runtime_checkable
 
@@ -150,6 +150,10 @@ class Maps:
         return Maps(stacked_labels, stacked_ids, classes)
 
 
+# position of an object in its photo -> its pixels [H, W]; None where no mask is known
+MaskOf = Callable[[int], "NDArray[np.bool_] | None"]
+
+
 @dataclass(frozen=True)
 class Photo:
     """A real image and the objects in it."""
@@ -158,6 +162,7 @@ class Photo:
     categories: NDArray[np.int64]  # [N] class indices
     boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels
     drawn_for: int = -1  # class for whose sake it is in a batch; -1 = for none
+    mask_of: MaskOf | None = None  # None = no mask is known
 
     def __post_init__(self) -> None:
         assert self.image.ndim == 3 and self.image.dtype == np.uint8
@@ -170,6 +175,29 @@ class Photo:
 
 
 @dataclass(frozen=True)
+class Example:
+    """A real object that shows what is to be painted: the pixels of its box."""
+
+    pixels: NDArray[np.uint8]  # RGB [h, w, 3]
+    mask: NDArray[np.float32]  # [h, w] in [0, 1], where the object is; of one without a mask 1
+
+    def __post_init__(self) -> None:
+        assert self.pixels.ndim == 3 and self.pixels.dtype == np.uint8
+        assert self.mask.shape == self.pixels.shape[:2]
+        assert self.mask.size > 0
+
+
+@runtime_checkable
+class ToldOfExamples(Protocol):
+    """The Config of a system of edits that may be shown real objects to paint after."""
+
+    @property
+    def examples(self) -> bool:
+        """Whether it is."""
+        ...
+
+
+@dataclass(frozen=True)
 class Painting:
     """One region of a photo to be painted."""
 
@@ -177,8 +205,9 @@ class Painting:
     box: NDArray[np.float32]  # [4] xyxy, pixels
     shows: Literal["object", "background", "seam"] = "object"  # seam: the edge of what is there
     replaces: int = -1  # object of the photo that is no longer there afterwards; -1 = none
-    # [H, W] pixels of the object whose seam is painted; None = its box
+    # [H, W] pixels of the object whose seam is painted, or that is replaced; None = its box
     mask: NDArray[np.bool_] | None = None
+    example: Example | None = None  # of an object: a real one of the class
 
     def __post_init__(self) -> None:
         assert self.box.shape == (4,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from synthaug.generators.nn.precision import PRECISIONS
-from synthaug.ranges import at_least, from_0_to_below_1
+from synthaug.ranges import at_least, from_0_to_1, from_0_to_below_1
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Config:
     margin: float = 0.08  # share of the box by which the painted region reaches beyond it
     euler_steps: int = 12  # of the sampler
     guidance: float = 1.5  # towards the class; 1 = none
+    examples: bool = True  # objects are painted after a real one of their class
 
     def __post_init__(self) -> None:
         if not self.resolutions or list(self.resolutions) != sorted(set(self.resolutions)):
@@ -50,11 +51,15 @@ class Loop:
     class_dropout: float = 0.1  # share of the windows whose class the network is not told
     background: float = 0.2  # share of the windows that are filled with background, of no class
     ring: float = 0.15  # share of the windows in which only the seam around an object is painted
+    shown: float = 0.8  # share of the objects of which an example is shown, where such are used
+    # share of these of which no more is painted than the example's outline and a margin
+    outlines: float = 0.5
     turns: bool = False  # turn windows by quarters: for images without an up (cells, maps)
     precision: str = "auto"  # float32 | bfloat16 | auto: bfloat16 where hardware has it
 
     def __post_init__(self) -> None:
         from_0_to_below_1(self, "ema", "dropout", "class_dropout", "background", "ring")
+        from_0_to_1(self, "shown", "outlines")
         if self.background + self.ring > 1:
             raise ValueError("background: with ring it is more than all windows; lower one")
         at_least(0, self, "lr", "warmup", "weight_decay", "clip_grad")

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synthaug.generators.base import Photo
+from synthaug.generators.base import Example, Photo
 from synthaug.generators.fill.config import Config, Loop
-from synthaug.generators.fill.edits import content, window_around
-from synthaug.generators.fill.geometry import Box, object_region, ring_region
+from synthaug.generators.fill.edits import brought_to, content, window_around
+from synthaug.generators.fill.geometry import Box, object_region, outline_region, ring_region
 from synthaug.generators.fill.windows import Windows
 
 ZOOM = (-0.15, 0.25)  # of a window: range of the logarithm
@@ -27,6 +27,10 @@ BACKGROUND_OVERLAP = 0.1  # share of a background box that objects may cover
 TRIES = 10  # places looked at for a background box
 COLOR_SHARE = 0.5  # of the windows whose colors are changed, which the network is told
 BRIGHTNESS, TINT = 0.2, 0.1  # largest changes of pixel values in [-1, 1]
+# of an example, largest: shift in sides of its box, change of the logarithm of each side, and
+# changes of its colors
+EXAMPLE_SHIFT, EXAMPLE_ZOOM = 0.02, 0.04
+EXAMPLE_BRIGHTNESS, EXAMPLE_TINT = 0.1, 0.05
 
 
 def draw_windows(
@@ -65,6 +69,9 @@ def _draw_window(
         label = num_classes + 1 if is_ring else int(photo.categories[index])
         own_box = photo.boxes[index]
         windows = _window_at(around, own_box, label, is_ring, config, rng)
+        if config.examples and not is_ring and rng.random() < loop.shown:
+            example = own_example(photo, index)
+            windows = _after(example, windows, loop, config, rng)
     return _turned(_recolored(windows, rng), loop.turns, rng)
 
 
@@ -81,8 +88,29 @@ def _draw_object(photo: Photo, rng: np.random.Generator) -> int:
     return int(rng.choice(of_class))
 
 
+def own_example(photo: Photo, index: int) -> Example:
+    """Return an object of a photo as the example of itself."""
+    height, width = photo.size
+    left, top, right, bottom = (round(float(edge)) for edge in photo.boxes[index])
+    first_row, first_column = min(max(0, top), height - 1), min(max(0, left), width - 1)
+    rows = slice(first_row, max(first_row + 1, min(bottom, height)))
+    columns = slice(first_column, max(first_column + 1, min(right, width)))
+    pixels = photo.image[rows, columns]
+    mask = None
+    if photo.mask_of is not None:
+        mask = photo.mask_of(index)
+    if mask is None:
+        return Example(pixels, np.ones(pixels.shape[:2], np.float32))
+    return Example(pixels, mask[rows, columns].astype(np.float32))
+
+
 def _window_at(
-    photo: Photo, box: Box, label: int, is_ring: bool, config: Config, rng: np.random.Generator
+    photo: Photo,
+    box: Box,
+    label: int,
+    is_ring: bool,
+    config: Config,
+    rng: np.random.Generator,
 ) -> Windows:
     """Return a window around a box [4], moved and zoomed a little.
 
@@ -99,6 +127,40 @@ def _window_at(
     else:
         region = object_region(box_there, config.margin, resolution)
     return content(photo, window, resolution, region, label, box)
+
+
+def _after(
+    example: Example, windows: Windows, loop: Loop, config: Config, rng: np.random.Generator
+) -> Windows:
+    """Return a batch of one, to be painted after an example.
+
+    It is brought to the box, but not quite: what is to be painted has to be told from the box and
+    the surroundings, too.
+    """
+    resolution = windows.box.shape[-1]
+    rows, columns = torch.nonzero(windows.box[0, 0], as_tuple=True)
+    if not len(rows):
+        return windows  # a box that no pixel's middle lies in
+    corners = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    box = torch.stack(corners).numpy().astype(np.float32)
+    near = _moved(box, rng)
+    brightness = rng.uniform(-EXAMPLE_BRIGHTNESS, EXAMPLE_BRIGHTNESS)
+    tint = rng.uniform(-EXAMPLE_TINT, EXAMPLE_TINT, 3)
+    red, green, blue = (brightness + tint).tolist()
+    shown = brought_to(example, near, resolution, (red, green, blue))
+    region = windows.region[0, 0]
+    if rng.random() < loop.outlines:
+        region = outline_region(shown[3], box, config.margin)
+    return replace(windows, example=shown[None], region=region[None, None])
+
+
+def _moved(box: Box, rng: np.random.Generator) -> Box:
+    """Return a box [4] moved and stretched a little."""
+    sides = box[2:] - box[:2]
+    shift = rng.uniform(-EXAMPLE_SHIFT, EXAMPLE_SHIFT, 2) * sides
+    half = sides * np.exp(rng.uniform(-EXAMPLE_ZOOM, EXAMPLE_ZOOM, 2)) / 2
+    middle = (box[:2] + box[2:]) / 2 + shift
+    return np.concatenate([middle - half, middle + half]).astype(np.float32)
 
 
 def _empty_box(photo: Photo, rng: np.random.Generator) -> Box | None:
@@ -164,4 +226,5 @@ def _turned(windows: Windows, turns: bool, rng: np.random.Generator) -> Windows:
         box=turn(windows.box),
         neighbours=turn(windows.neighbours),
         sizes=sizes,
+        example=turn(windows.example),
     )

@@ -5,14 +5,15 @@ And the windows made of these.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synthaug.generators.base import Edit, Photo
+from synthaug.generators.base import Edit, Example, Painting, Photo
 from synthaug.generators.fill.config import Config
 from synthaug.generators.fill.geometry import (
     Box,
@@ -23,11 +24,12 @@ from synthaug.generators.fill.geometry import (
     inside_box,
     longer_side,
     object_region,
+    outline_region,
     pixels_of,
     ring_region,
     seam_of,
 )
-from synthaug.generators.fill.windows import NUM_AUGMENTATIONS, Windows
+from synthaug.generators.fill.windows import EXAMPLE_CHANNELS, NUM_AUGMENTATIONS, Windows
 
 LARGE = 1.25  # a window is painted at the larger resolution from this many times the smaller on
 NATIVE = (1.25, 3.0)  # sides of a window at native scale, in longer sides of its box
@@ -87,7 +89,32 @@ def task_of(edit: Edit, number: int, image: Image, config: Config, num_classes: 
         if painting.mask is not None:
             region = seam_of(cut_mask(painting.mask, window, resolution), box_there)
     windows = content(photo, window, resolution, region, label, painting.box)
+    if painting.shows == "object" and painting.example is not None:
+        shown = brought_to(painting.example, box_there, resolution)
+        region = _needed_region(painting, shown[3], window, box_there, region, config)
+        windows = replace(windows, example=shown[None], region=region[None, None])
     return Task(window, resolution, windows, painting.shows)
+
+
+def _needed_region(
+    painting: Painting,
+    mask: Tensor,
+    window: Window,
+    box: Box,
+    of_box: Tensor,
+    config: Config,
+) -> Tensor:
+    """Return the region [S, S] of an object that will have about a mask [S, S].
+
+    What it leaves free stays as it is, but for an object that has to go.
+    """
+    region = outline_region(mask, box, config.margin)
+    if painting.replaces == -1:
+        return region
+    if painting.mask is None:
+        return of_box
+    replaced = cut_mask(painting.mask, window, mask.shape[-1])
+    return torch.maximum(region, outline_region(replaced, box, config.margin))
 
 
 def content(
@@ -108,7 +135,34 @@ def content(
         labels=torch.tensor([label]),
         sizes=window.sizes(box)[None],
         augmentations=torch.zeros(1, NUM_AUGMENTATIONS),
+        example=torch.zeros(1, EXAMPLE_CHANNELS, resolution, resolution),
     )
+
+
+def brought_to(
+    example: Example, box: Box, resolution: int, added: tuple[float, float, float] = (0, 0, 0)
+) -> Tensor:
+    """Return an example stretched to a box [4] of a window, [EXAMPLE_CHANNELS, S, S].
+
+    `added` changes its colors, in [-1, 1]. What lies outside the window is cut off.
+    """
+    left, top, right, bottom = (round(float(edge)) for edge in box)
+    size = (max(1, bottom - top), max(1, right - left))
+    # torch takes no mirrored views
+    mask = torch.from_numpy(np.ascontiguousarray(example.mask))[None]  # [1, h, w]
+    planes = torch.from_numpy(np.ascontiguousarray(example.pixels)).permute(2, 0, 1)
+    colors = planes.float() / 127.5 - 1 + torch.tensor(added)[:, None, None]
+    premultiplied = torch.cat([colors.clamp(-1, 1) * mask, mask])
+    stretched = F.interpolate(premultiplied[None], size, mode="bilinear", antialias=True)[0]
+
+    canvas = torch.zeros(EXAMPLE_CHANNELS, resolution, resolution)
+    rows = slice(max(0, top), min(resolution, top + size[0]))
+    columns = slice(max(0, left), min(resolution, left + size[1]))
+    if rows.start < rows.stop and columns.start < columns.stop:
+        of_rows = slice(rows.start - top, rows.stop - top)
+        of_columns = slice(columns.start - left, columns.stop - left)
+        canvas[:, rows, columns] = stretched[:, of_rows, of_columns]
+    return canvas
 
 
 def paint_boxes(categories: NDArray[np.int64], boxes: Box, resolution: int) -> Tensor:

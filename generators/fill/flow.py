@@ -51,8 +51,7 @@ def fill(
 
     [B, 3, S, S] in [-1, 1].
     """
-    no_class = torch.full_like(windows.labels, network.num_classes + 1)
-    told_nothing = windows.with_labels(no_class)
+    told_nothing = windows.relabelled(network.num_classes + 1)
     times = torch.linspace(0, 1, steps + 1)
     pixels = noise
     spans = zip(times[:-1].tolist(), times[1:].tolist(), strict=True)

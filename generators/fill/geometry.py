@@ -142,6 +142,21 @@ def object_region(box: Box, margin: float, resolution: int) -> Tensor:
     return inside_box(grown(box, reach), resolution)
 
 
+def outline_region(mask: Tensor, box: Box, margin: float) -> Tensor:
+    """Return the region [S, S] to paint for an object whose mask [S, S] is known.
+
+    The mask and a margin around it, no more than the region of its box of the window; all of that
+    where no pixel is in the mask.
+    """
+    of_box = object_region(box, margin, mask.shape[-1])
+    inside = (mask > 0.5).float()
+    if not inside.any():
+        return of_box
+    reach = math.ceil(margin * longer_side(box) + LEAST_MARGIN)
+    around = F.max_pool2d(inside[None, None], 2 * reach + 1, 1, reach)[0, 0]
+    return around * of_box
+
+
 def ring_region(box: Box, resolution: int) -> Tensor:
     """Return the region [S, S] of the seam around an object: a band along its box."""
     width = SEAM_SHARE * longer_side(box) + LEAST_MARGIN

@@ -14,13 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthaug.generators.fill.config import Config
-from synthaug.generators.fill.windows import NUM_AUGMENTATIONS, NUM_SIZES, Windows
+from synthaug.generators.fill.windows import (
+    EXAMPLE_CHANNELS,
+    NUM_AUGMENTATIONS,
+    NUM_SIZES,
+    Windows,
+)
 
 MULTIPLES = (1, 2, 3, 4)  # channels of the levels, in widths
 GROUPS = 8  # of the group norms, or 4 where the channels are no multiple of 8
 FREQUENCIES = 32  # sines and cosines of the time
 NEIGHBOUR_CHANNELS = 4  # colors in which the boxes of other objects are painted for the network
 COORDINATES = 2
+LEAST_TIME = 0.1  # before the end of the flow: nearer to it the way to an example is not faster
 INPUT_CHANNELS = 3 + 3 + 1 + 1 + COORDINATES + NEIGHBOUR_CHANNELS
 
 
@@ -98,7 +104,10 @@ class FillNetwork(nn.Module):
         self.neighbours = nn.Embedding(num_classes + 1, NEIGHBOUR_CHANNELS, padding_idx=0)
 
         channels = width
-        self.conv_in = nn.Conv2d(INPUT_CHANNELS, channels, 3, padding=1)
+        inputs = INPUT_CHANNELS
+        if config.examples:
+            inputs += EXAMPLE_CHANNELS
+        self.conv_in = nn.Conv2d(inputs, channels, 3, padding=1)
         self.down = nn.ModuleList()
         self.shrink = nn.ModuleList()
         skips = [channels]
@@ -123,7 +132,10 @@ class FillNetwork(nn.Module):
                 channels = multiple * width
         assert not skips
         self.norm_out = _norm(channels)
-        self.conv_out = nn.Conv2d(channels, 3, 3, padding=1)
+        outputs = 3
+        if config.examples:
+            outputs += 1  # how much of the example is copied
+        self.conv_out = nn.Conv2d(channels, outputs, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(_bias(self.conv_out))
 
@@ -156,8 +168,11 @@ class FillNetwork(nn.Module):
             joined = torch.cat([x, skips.pop()], dim=1)
             x = block(joined, vector)
         x = F.silu(self.norm_out(x))
-        velocity: Tensor = self.conv_out(x)
-        return velocity
+        output: Tensor = self.conv_out(x)
+        if not self.config.examples:
+            return output
+        velocity, gate = output[:, :3], output[:, 3:]
+        return velocity + gate * _towards_example(noisy, time, windows)
 
     def _vector(self, time: Tensor, windows: Windows) -> Tensor:
         """Return what holds for a whole window, [B, embedding]."""
@@ -173,7 +188,7 @@ class FillNetwork(nn.Module):
         return F.silu(vector)
 
     def _input(self, noisy: Tensor, windows: Windows) -> Tensor:
-        """Return all that holds per pixel, [B, INPUT_CHANNELS, S, S]."""
+        """Return all that holds per pixel, [B, inputs, S, S]."""
         known = windows.pixels * (1 - windows.region)
         colors = self.neighbours(windows.neighbours)
         neighbours = colors.permute(0, 3, 1, 2)
@@ -183,8 +198,21 @@ class FillNetwork(nn.Module):
         pair = torch.stack([columns, rows])
         coordinates = pair.expand(len(noisy), -1, -1, -1)
         parts = [noisy, known, windows.region, windows.box, coordinates, neighbours]
+        if self.config.examples:
+            parts.append(windows.example)
         stacked = torch.cat(parts, dim=1)
         return stacked.contiguous(memory_format=torch.channels_last)
+
+
+def _towards_example(noisy: Tensor, time: Tensor, windows: Windows) -> Tensor:
+    """Return the velocity [B, 3, S, S] that ends at the example; 0 where none is shown.
+
+    With it a network learns within a hundred steps to copy what is to be copied, and spends the
+    others on what differs.
+    """
+    colors, mask = windows.example[:, :3], windows.example[:, 3:]
+    left = (1 - time).clamp_min(LEAST_TIME)[:, None, None, None]
+    return (colors - mask * noisy) / left
 
 
 def _norm(channels: int) -> nn.GroupNorm:

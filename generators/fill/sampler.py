@@ -93,10 +93,9 @@ class WindowSampler(ABC):
             soft = torch.ones_like(windows.region[:, 0])
             if is_object.any():
                 objects = windows.select(is_object)
-                background = torch.full_like(objects.labels, self._num_classes)
                 pairs = zip(own_seeds, shows_object, strict=True)
                 their_seeds = [seed for seed, own in pairs if own]
-                emptied = objects.with_labels(background)
+                emptied = objects.relabelled(self._num_classes).without_examples()
                 without = self._fill(emptied, their_seeds, guided=False)
                 difference = painted[is_object] - without
                 difference = difference.abs().mean(1)

@@ -95,10 +95,9 @@ class FlowTraining:
         time = drawn.sigmoid().to(device)
         chance = torch.rand(len(windows), generator=rng)
         told_nothing = (chance < self.loop.class_dropout).to(device)
-        any_class = torch.full_like(windows.labels, self.network.num_classes + 1)
-        labels = torch.where(told_nothing, any_class, windows.labels)
+        told = windows.relabelled(self.network.num_classes + 1, told_nothing)
         with self._precision(device):
-            return flow_loss(self.network, windows.with_labels(labels), noise, time)
+            return flow_loss(self.network, told, noise, time)
 
     def learning_rate(self, index: int) -> float:
         """Return the rate of a step: a linear rise, then a cosine down to a twentieth."""

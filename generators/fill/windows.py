@@ -7,13 +7,14 @@ Legend: B windows, S pixels per side, K classes. A window's class is 0 .. K - 1,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 NUM_SIZES = 3  # log of width and height of the box, and of the pixel scale of the window
 NUM_AUGMENTATIONS = 4  # brightness, and tint of red, green and blue
+EXAMPLE_CHANNELS = 4  # colors of an example, and where it is
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Windows:
     labels: Tensor  # [B] int64 class, K or K + 1
     sizes: Tensor  # [B, NUM_SIZES] float32
     augmentations: Tensor  # [B, NUM_AUGMENTATIONS] float32; 0 = the window as it is in the image
+    # [B, EXAMPLE_CHANNELS, S, S] float32: a real object brought to the box, colors in [-1, 1] times
+    # its mask in [0, 1], then the mask; 0 = no example is shown
+    example: Tensor
 
     def __post_init__(self) -> None:
         count, _, side, _ = self.pixels.shape
@@ -41,6 +45,7 @@ class Windows:
         assert self.labels.shape == (count,)
         assert self.sizes.shape == (count, NUM_SIZES)
         assert self.augmentations.shape == (count, NUM_AUGMENTATIONS)
+        assert self.example.shape == (count, EXAMPLE_CHANNELS, side, side)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -53,10 +58,16 @@ class Windows:
         """Return some of the windows."""
         return self._apply(lambda field: field[index])
 
-    def with_labels(self, labels: Tensor) -> Windows:
-        """Return the windows to be filled with other classes [B]."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Windows(**{**values, "labels": labels})
+    def relabelled(self, label: int, chosen: Tensor | None = None) -> Windows:
+        """Return the windows, the chosen [B] to be filled with a label; without a choice all."""
+        labels = torch.full_like(self.labels, label)
+        if chosen is not None:
+            labels = torch.where(chosen, labels, self.labels)
+        return replace(self, labels=labels)
+
+    def without_examples(self) -> Windows:
+        """Return the windows to be filled after no example."""
+        return replace(self, example=torch.zeros_like(self.example))
 
     @staticmethod
     def concatenate(parts: Sequence[Windows]) -> Windows:

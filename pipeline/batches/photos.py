@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.pixels import Pixels
+from synthaug.pipeline.core.arrays import Flags
 from synthaug.pipeline.core.boxes import mirror_boxes
-from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.masks import decode
+from synthaug.pipeline.core.scene import Dataset, Objects
 from synthaug.pipeline.core.seeding import permuted, seed_for
 
 if TYPE_CHECKING:
@@ -74,7 +77,8 @@ def photo_batches(
         if mirrored:
             image = image[:, ::-1]
             boxes = mirror_boxes(boxes, scene.width)
-        return Photo(image, objects.category.astype(np.int64), boxes, drawn_for)
+        mask_of = partial(_mask_of, objects, scene.size, mirrored)
+        return Photo(image, objects.category.astype(np.int64), boxes, drawn_for, mask_of)
 
     def batch(step: int) -> PhotoBatch:
         positions = np.searchsorted(learned, draw(step)[rank::world])
@@ -90,3 +94,14 @@ def photo_batches(
         return PhotoBatch(photos, measured)
 
     return batch
+
+
+def _mask_of(objects: Objects, size: tuple[int, int], mirrored: bool, number: int) -> Flags | None:
+    """Return the mask [H, W] of an object; None where it has none, or an empty one."""
+    rle = objects.rle[number]
+    if rle is None:
+        return None
+    mask = decode(rle, size)
+    if not mask.any():
+        return None
+    return mask[:, ::-1] if mirrored else mask

@@ -17,7 +17,7 @@ from synthaug.generators.copy_paste import Config as PasteConfig
 from synthaug.generators.copy_paste import Cutout, Frame, compose, piece
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.photos import HeldOut, photo_batches
-from synthaug.pipeline.config.schema import Synthesize
+from synthaug.pipeline.config.schema import Job, Synthesize
 from synthaug.pipeline.core.arrays import Bytes, Flags, Floats32, Ints
 from synthaug.pipeline.core.boxes import Boxes, box_areas
 from synthaug.pipeline.core.images import decode
@@ -45,7 +45,14 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from synthaug.generators.base import Edit, EditedPhoto, EditSampler, Painting, PhotoBatch
+    from synthaug.generators.base import (
+        Edit,
+        EditedPhoto,
+        EditSampler,
+        Example,
+        Painting,
+        PhotoBatch,
+    )
 
 MIN_VISIBLE = 0.1  # share of an object that must stay visible, or it loses its label
 PAINTED = 0.5  # share of a pixel from which on it is painted over
@@ -84,7 +91,18 @@ class EditConditioning(RealImageConditioning):
         plan = self.job.plan
         paint = partial(paint_with, sampler)
         repaints = "redraw" in self.uses
-        return EditSynthesizer(bank, paint, self.job.synthesize, plan.flip, plan.uses, repaints)
+        examples = shows_examples(self.job)
+        return EditSynthesizer(
+            bank, paint, self.job.synthesize, plan.flip, plan.uses, repaints, examples
+        )
+
+
+def shows_examples(job: Job) -> bool:
+    """Return whether a job's system paints objects after real ones."""
+    from synthaug.generators.base import ToldOfExamples
+
+    config = job.generator.config
+    return isinstance(config, ToldOfExamples) and config.examples
 
 
 @dataclass(frozen=True)
@@ -125,12 +143,15 @@ class EditSynthesizer:
         flip: float,
         uses: Mapping[str, float],
         repaints: bool,
+        examples: bool = False,
     ) -> None:
         """Take what paints.
 
         `repaints` says whether it paints objects anew in their own photo, too: that is what scores
         ask of it. Else they ask for their layout on a background that shows little besides.
+        `examples` says whether it is shown a real object of the class for each one it paints.
         """
+        self._examples = examples
         self._repaints = repaints
         self._bank = bank
         self._paint = paint
@@ -143,6 +164,9 @@ class EditSynthesizer:
     ) -> list[Finished]:
         """Return the edited images with all objects, as far as they are visible."""
         requests = [self._request(scene, categories) for scene in planned]
+        if self._examples:
+            pairs = zip(requests, planned, strict=True)
+            requests = [self._with_examples(request, scene) for request, scene in pairs]
         edited = self._paint(planned, requests)
         finished = []
         results = zip(planned, requests, edited, strict=True)
@@ -179,6 +203,21 @@ class EditSynthesizer:
             return self._pasted(canvas, plan, seed, categories)
         return request_for(canvas, plan, self._options.min_mask_area)
 
+    def _with_examples(self, request: Request, planned: Scene) -> Request:
+        """Show a labelled object of another image for each object to be painted."""
+        assert planned.provenance is not None
+        seed, own_image = planned.provenance.seed, planned.provenance.source_image
+        paintings = []
+        for number, painting in enumerate(request.edit.paintings):
+            cutout = None
+            if painting.shows == "object":
+                rng = rng_for(seed, "example", number)
+                cutout = self._bank.draw(painting.category, rng, painting.box, own_image)
+            if cutout is not None:
+                painting = replace(painting, example=example_of(cutout))
+            paintings.append(painting)
+        return replace(request, edit=replace(request.edit, paintings=paintings))
+
     def _pasted(
         self, canvas: Canvas, plan: Changes, seed: int, categories: Sequence[Category]
     ) -> Request:
@@ -207,6 +246,15 @@ class EditSynthesizer:
             (visible, by_box),
         )
         return replace(request, lost=lost)
+
+
+def example_of(cutout: Cutout) -> Example:
+    """Return a cutout without what is around its box."""
+    from synthaug.generators.base import Example
+
+    x0, y0, x1, y1 = cutout.box
+    pixels = np.rint(cutout.pixels[y0:y1, x0:x1]).clip(0, 255)
+    return Example(pixels.astype(np.uint8), cutout.core[y0:y1, x0:x1])
 
 
 def centered(cutout: Cutout, box: Boxes, size: tuple[int, ...]) -> Floats32:
@@ -293,7 +341,8 @@ def request_for(
     for position in redrawn:
         label = int(objects.category[position])
         box = objects.boxes[position]
-        paintings.append(Painting(label, box, replaces=place_of[position]))
+        mask = canvas.masks[position] if objects.rle[position] is not None else None
+        paintings.append(Painting(label, box, replaces=place_of[position], mask=mask))
     masks, by_box = pasted or (None, np.zeros(len(plan.new), bool))
     if masks is None:
         paintings += [Painting(int(c), box) for c, box in _pairs(plan.new)]

@@ -78,15 +78,19 @@ class Bank:
         return self.pixels[self.index_of[image_id]]
 
     def draw(
-        self, category: int, rng: np.random.Generator, like: Box | None = None
+        self,
+        category: int,
+        rng: np.random.Generator,
+        like: Box | None = None,
+        elsewhere: str = "",
     ) -> Cutout | None:
         """Return an object of a class, mirrored, turned and scaled as drawn.
 
         None where there is none. With a box `like` [4] it is, of some objects drawn, the one
-        nearest in size and shape. Objects cut off by the border of their image are drawn only where
-        there are no others.
+        nearest in size and shape. Objects cut off by the border of their image, and those of the
+        image `elsewhere`, are drawn only where there are no others.
         """
-        chosen = self._draw(category, rng, like)
+        chosen = self._draw(category, rng, like, elsewhere)
         if chosen is None:
             return None
         config = self.config
@@ -124,9 +128,14 @@ class Bank:
         edge = copy_paste.edge_of(self.config, rng)
         return copy_paste.piece(cutout, target.tolist(), edge)
 
-    def _draw(self, category: int, rng: np.random.Generator, like: Box | None) -> int | None:
+    def _draw(
+        self, category: int, rng: np.random.Generator, like: Box | None, elsewhere: str = ""
+    ) -> int | None:
         """Return the position of an object of a class; None where there is none."""
         candidates = np.flatnonzero(self.category == category)
+        of_others = candidates[self.image[candidates] != self.index_of.get(elsewhere, -1)]
+        if len(of_others):
+            candidates = of_others
         whole = candidates[self.inside[candidates]]
         if len(whole):
             candidates = whole

@@ -8,7 +8,12 @@ import torch
 from synthaug.generators.base import Photo
 from synthaug.generators.fill.config import Config, Loop
 from synthaug.generators.fill.network import FillNetwork
-from synthaug.generators.fill.windows import NUM_AUGMENTATIONS, NUM_SIZES, Windows
+from synthaug.generators.fill.windows import (
+    EXAMPLE_CHANNELS,
+    NUM_AUGMENTATIONS,
+    NUM_SIZES,
+    Windows,
+)
 
 CLASSES = 3
 SMALL = Config(resolutions=(16, 32), width=8, embedding=16, heads=2, euler_steps=3)
@@ -28,6 +33,7 @@ def random_windows(count: int, side: int = 16, seed: int = 0) -> Windows:
         labels=torch.randint(0, CLASSES, (count,), generator=rng),
         sizes=torch.randn(count, NUM_SIZES, generator=rng),
         augmentations=torch.zeros(count, NUM_AUGMENTATIONS),
+        example=torch.rand(count, EXAMPLE_CHANNELS, side, side, generator=rng),
     )
 
 

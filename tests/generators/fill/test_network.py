@@ -27,12 +27,13 @@ def test_a_fresh_network_predicts_no_velocity() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["labels", "sizes", "augmentations", "neighbours", "region", "box", "pixels"]
+    "field",
+    ["labels", "sizes", "augmentations", "neighbours", "region", "box", "pixels", "example"],
 )
 def test_every_input_matters(field: str) -> None:
     network, windows, other = random_network(), random_windows(1), random_windows(1, seed=1)
     if field == "labels":
-        changed = windows.with_labels(torch.tensor([CLASSES + 1]))
+        changed = replace(windows, labels=torch.tensor([CLASSES + 1]))
     elif field in ("region", "box"):
         changed = replace(windows, **{field: 1 - windows.region})
     elif field == "augmentations":
@@ -56,7 +57,7 @@ def test_windows_of_a_batch_do_not_see_each_other() -> None:
     for row in range(3):
         one = windows.select(slice(row, row + 1))
         alone = network(one.pixels, time[row : row + 1], one)
-        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=0)
+        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-4, rtol=0)
 
 
 def test_rows_and_columns_are_not_swapped() -> None:

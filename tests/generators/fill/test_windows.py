@@ -39,9 +39,25 @@ def test_positions_may_repeat_and_turn_around() -> None:
 
 def test_only_labels_change_with_the_class() -> None:
     whole = random_windows(3)
-    other = whole.with_labels(whole.labels + 1)
-    assert (whole.labels + 1).tolist() == other.labels.tolist()
+    other = whole.relabelled(7)
+    assert other.labels.tolist() == [7, 7, 7]
     assert equal(whole, replace(other, labels=whole.labels))
+
+
+def test_only_examples_go_without_examples() -> None:
+    whole = random_windows(3)
+    other = whole.without_examples()
+    assert not other.example.any()
+    assert equal(whole, replace(other, example=whole.example))
+
+
+def test_only_the_chosen_windows_are_relabelled() -> None:
+    whole = random_windows(3)
+    second = torch.tensor([False, True, False])
+    other = whole.relabelled(7, second)
+    assert other.labels[1] == 7
+    first_and_last = torch.tensor([0, 2])
+    assert equal(whole.select(first_and_last), other.select(first_and_last))
 
 
 def test_windows_move_to_a_device_whole() -> None:

@@ -5,6 +5,7 @@ A function of the step, parts of workers, and photos that nothing is learned fro
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 
 from synthaug.pipeline.batches.draw import Draw, draw_for
 from synthaug.pipeline.batches.photos import HeldOut, held_out_indices, photo_batches
-from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.images import decode, encode
+from synthaug.pipeline.core.masks import decode_all, encode_with_boxes
+from synthaug.pipeline.core.scene import Dataset, ImageRef, Scene, SceneList
 from synthaug.pipeline.formats.reference import open_dataset
 
 HELD_OUT = HeldOut(share=0.25, every=3)
@@ -21,7 +23,19 @@ HELD_OUT = HeldOut(share=0.25, every=3)
 
 @pytest.fixture(scope="module")
 def table() -> Dataset:
-    return open_dataset("toy:train?count=12", Path(), key="data.labelled")
+    toy = open_dataset("toy:train?count=12", Path(), key="data.labelled")
+    return SceneList(toy.categories, [wide(scene) for scene in toy])
+
+
+def wide(scene: Scene) -> Scene:
+    """Return the upper part of a scene: what is right on squares alone is seen."""
+    height = scene.width // 2
+    image = ImageRef(encode(decode(scene)[:height], "png"))
+    masks = decode_all(scene.objects, scene.size)[:, :height]
+    rles, boxes = encode_with_boxes(masks)
+    shown = masks.any((1, 2))
+    objects = replace(scene.objects, boxes=boxes, rle=tuple(rles)).select(shown)
+    return replace(scene, height=height, image=image, objects=objects, panoptic=None)
 
 
 def numbers(table: Dataset, images: list[np.ndarray]) -> list[int]:
@@ -124,3 +138,31 @@ def test_a_balanced_photo_knows_the_class_that_it_was_drawn_for(table: Dataset) 
         assert label in photo.categories or label not in things
     uniform = draw_for([table], 16, 5, "uniform", 0.0)
     assert uniform.drawn_for(1) == [-1] * 16
+
+
+def test_masks_are_those_of_the_objects_mirrored_with_the_photo(table: Dataset) -> None:
+    draw = draw_for([table], 4, 5, "uniform", 0.0)
+    for flip in (False, True):
+        batches = photo_batches([table], draw, HELD_OUT, flip)
+        photos = [photo for step in range(3) for photo in batches(step).photos]
+        for photo in photos:
+            assert photo.mask_of is not None
+            masks = [photo.mask_of(number) for number in range(len(photo.boxes))]
+            there = [mask for mask in masks if mask is not None]
+            assert len(there) == len(photo.boxes)  # the toy knows all masks
+            for mask, box in zip(there, photo.boxes, strict=True):
+                rows, columns = np.nonzero(mask)
+                tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+                assert np.allclose(tight, box, atol=1.0)
+
+
+def test_which_photos_are_held_out_is_decided_by_the_seed_of_the_draw(table: Dataset) -> None:
+    found = []
+    for seed in (5, 6):
+        batches = photo_batches(
+            [table], draw_for([table], 4, seed, "uniform", 0.0), HELD_OUT, False
+        )
+        apart = numbers(table, [photo.image for photo in batches(0).held_out])
+        assert apart == held_out_indices(12, HELD_OUT, seed)
+        found.append(apart)
+    assert found[0] != found[1]

@@ -362,3 +362,69 @@ def test_a_pasted_object_keeps_its_size_and_stays_inside() -> None:
     (finished,) = synthesizer(PlainPainter(), use="ring")([plan], CATEGORIES, "")
     pasted = finished.scene.objects.boxes[-1]
     assert [WIDTH - 18, HEIGHT - 12, WIDTH, HEIGHT] == pasted.tolist()
+
+
+def with_examples(painter: PlainPainter, sources: Sequence[Scene]) -> EditSynthesizer:
+    table = SceneList(CATEGORIES, sources)
+    bank = Bank.of(table, table, PasteConfig(mirror=0.0, blends=("none",)))
+    paint = partial(paint_with, painter)
+    return EditSynthesizer(bank, paint, Synthesize(), 0.0, {"insert": 1.0}, True, examples=True)
+
+
+def colored(image_id: str, value: int) -> Scene:
+    pixels = np.full((HEIGHT, WIDTH, 3), value, np.uint8)
+    image = ImageRef(encode(pixels, "png"), None)
+    return replace(SOURCE, image_id=image_id, image=image)
+
+
+def test_an_object_is_painted_after_one_of_its_class_in_another_image() -> None:
+    painter = PlainPainter()
+    own = colored("photo", 10)
+    others = [colored("a", 20), colored("b", 30)]
+    synthesize = with_examples(painter, [own, *others])
+    scene = planned(boxes((30, 4, 40, 12), (4, 24, 12, 30)), [0, 1])
+    for _ in range(2):
+        synthesize([scene], CATEGORIES, "")
+    first, again = painter.edits
+    cell, platelet = first.paintings
+    assert platelet.example is None  # none is labelled
+    assert cell.example is not None and again.paintings[0].example is not None
+    assert cell.example.pixels.shape == (12, 18, 3)
+    assert int(cell.example.pixels.max()) in (20, 30)
+    assert np.array_equal(cell.example.pixels, again.paintings[0].example.pixels)
+
+
+def test_the_only_photo_with_a_class_lends_its_own_object() -> None:
+    painter = PlainPainter()
+    synthesize = with_examples(painter, [colored("photo", 10)])
+    synthesize([planned(boxes((30, 4, 40, 12)), [0])], CATEGORIES, "")
+    example = painter.edits[0].paintings[0].example
+    assert example is not None
+    assert int(example.pixels.max()) == 10
+
+
+def test_no_example_is_drawn_where_the_system_has_no_use_for_one() -> None:
+    painter = PlainPainter()
+    synthesizer(painter)([planned(boxes((30, 4, 40, 12)), [0])], CATEGORIES, "")
+    assert painter.edits[0].paintings[0].example is None
+
+
+def test_what_is_redrawn_is_told_by_its_mask_where_it_has_one() -> None:
+    canvas_mask = np.zeros((HEIGHT, WIDTH), bool)
+    canvas_mask[4:10, 6:12] = True
+    rles, tight = encode_with_boxes(canvas_mask[None])
+    own = Objects.build([0], tight, rle=[rles[0]])
+    for objects, has_mask in ((own, True), (THERE.select([0]), False)):
+        painter = PlainPainter()
+        source = SOURCE.with_objects(objects)
+        scene = planned(boxes(), [])
+        redrawn = Objects.build([0], objects.boxes, source=[ADDED])
+        synthesize = synthesizer(painter, use="redraw", source=source)
+        synthesize([scene.with_objects(redrawn)], CATEGORIES, "")
+        (painting,) = painter.edits[0].paintings
+        assert painting.replaces == 0
+        if has_mask:
+            assert painting.mask is not None
+            assert np.array_equal(painting.mask, canvas_mask)
+        else:
+            assert painting.mask is None
