@@ -205,7 +205,7 @@ class FillNetwork(nn.Module):
 
 
 def _towards_example(noisy: Tensor, time: Tensor, windows: Windows) -> Tensor:
-    """Return the velocity [B, 3, S, S] that ends at the example; 0 where none is shown.
+    """Return the velocity [B, 3, S, S] that ends at the example, or 0.
 
     With it a network learns within a hundred steps to copy what is to be copied, and spends the
     others on what differs.
