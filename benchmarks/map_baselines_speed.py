@@ -29,10 +29,11 @@ from synthaug.generators.pix2pix.config import Config, MapConfig
 from synthaug.generators.pix2pix.fast import BoxStem, FastUNet, MapStem
 from synthaug.generators.pix2pix.painting import class_boxes
 from synthaug.generators.pix2pix.sampler import first_weight
-from synthaug.generators.spade.semantics import semantics
+from synthaug.generators.spade.semantics import Semantics, semantics
 
 CONDITIONS = 5
 CELL = 16  # pixels a side of the areas of one class
+OBJECTS = 6  # of a layout
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,30 @@ class Forms:
 def layouts_of(number: int, count: int, classes: int) -> Layouts:
     """Return layouts of six objects each."""
     rng = torch.Generator().manual_seed(number)
-    corners = torch.rand(count, 6, 2, 2, generator=rng)
-    boxes = torch.cat([corners.amin(2), corners.amax(2)], -1)
-    labels = torch.randint(1, classes + 1, (count, 6), generator=rng)
-    return Layouts(labels, boxes, torch.ones(count, 6))
+    corners = torch.rand(count, OBJECTS, 2, 2, generator=rng)
+    low = corners.amin(2)
+    high = corners.amax(2)
+    boxes = torch.cat([low, high], -1)  # [B, O, 4]
+    shape = (count, OBJECTS)
+    labels = torch.randint(1, classes + 1, shape, generator=rng)
+    scores = torch.ones(shape)
+    return Layouts(labels, boxes, scores)
 
 
 def maps_of(number: int, size: tuple[int, int], classes: int) -> Maps:
     """Return a map of square areas."""
     rng = torch.Generator().manual_seed(number)
     height, width = size
-    cells = torch.randint(classes, (1, height // CELL, width // CELL), generator=rng)
-    labels = cells.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+    shape = (1, height // CELL, width // CELL)
+    cells = torch.randint(classes, shape, generator=rng)
+    rows = cells.repeat_interleave(CELL, 1)
+    labels = rows.repeat_interleave(CELL, 2)
     return Maps(labels, labels, classes)
+
+
+def semantics_of(number: int, size: tuple[int, int], classes: int) -> Semantics:
+    """Return a map of square areas as networks see it."""
+    return semantics(maps_of(number, size, classes), True, False)
 
 
 def pix2pix_forms() -> Forms:
@@ -68,10 +80,19 @@ def pix2pix_forms() -> Forms:
     network = pix2pix.build(config, classes).eval()
     stem = BoxStem(first_weight(network), config.size)
     fast = FastUNet(network)
-    return Forms(
-        lambda k: network(class_boxes(layouts_of(k, count, classes), classes, config.size)),
-        lambda k: fast(stem(layouts_of(k, count, classes))),
-    )
+
+    def direct(number: int) -> Tensor:
+        layouts = layouts_of(number, count, classes)
+        channels = class_boxes(layouts, classes, config.size)
+        images: Tensor = network(channels)
+        return images
+
+    def production(number: int) -> Tensor:
+        layouts = layouts_of(number, count, classes)
+        images: Tensor = fast(stem(layouts))
+        return images
+
+    return Forms(direct, production)
 
 
 def pix2pix_map_forms() -> Forms:
@@ -81,10 +102,18 @@ def pix2pix_map_forms() -> Forms:
     network = pix2pix_maps.build(config, classes).eval()
     stem = MapStem(first_weight(network), classes + 1)
     fast = FastUNet(network)
-    return Forms(
-        lambda k: network(semantics(maps_of(k, config.size, classes), True, False).dense),
-        lambda k: fast(stem(semantics(maps_of(k, config.size, classes), True, False))),
-    )
+
+    def direct(number: int) -> Tensor:
+        seen = semantics_of(number, config.size, classes)
+        images: Tensor = network(seen.dense)
+        return images
+
+    def production(number: int) -> Tensor:
+        seen = semantics_of(number, config.size, classes)
+        images: Tensor = fast(stem(seen))
+        return images
+
+    return Forms(direct, production)
 
 
 def crn_forms() -> Forms:
@@ -93,10 +122,18 @@ def crn_forms() -> Forms:
     config = CrnConfig()
     network = crn.build(config, classes).eval()
     fast = FastCascade(network)
-    return Forms(
-        lambda k: network(semantics(maps_of(k, config.size, classes), True, False).dense)[:, 0],
-        lambda k: fast(semantics(maps_of(k, config.size, classes), True, False).dense, [0]),
-    )
+
+    def direct(number: int) -> Tensor:
+        seen = semantics_of(number, config.size, classes)
+        images: Tensor = network(seen.dense)
+        return images[:, 0]
+
+    def production(number: int) -> Tensor:
+        seen = semantics_of(number, config.size, classes)
+        images: Tensor = fast(seen.dense, [0])
+        return images
+
+    return Forms(direct, production)
 
 
 SYSTEMS = {"pix2pix": pix2pix_forms, "pix2pix_maps": pix2pix_map_forms, "crn": crn_forms}
@@ -116,12 +153,20 @@ def compare(name: str, conditions: int = CONDITIONS) -> str:
             began = time.process_time()
             images.append(vars(forms)[form](number))
             seconds.append(time.process_time() - began)
-        largest = images[0].abs().max()
-        apart = max(apart, float((images[0] - images[1]).abs().max() / largest))
-    ratios = [a / b for a, b in zip(spent["direct"], spent["production"], strict=True)]
-    columns = [f"{statistics.median(seconds):.2f}" for seconds in spent.values()]
-    ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    return f"| {name} | {columns[0]} | {columns[1]} | {ratio} | {apart:.0e} |"
+        direct, production = images
+        largest = direct.abs().max()
+        difference = (direct - production).abs().max()
+        apart = max(apart, float(difference / largest))
+    ratios = []
+    for direct_seconds, seconds in zip(spent["direct"], spent["production"], strict=True):
+        ratios.append(direct_seconds / seconds)
+    columns = [name]
+    for of_form in spent.values():
+        columns.append(f"{statistics.median(of_form):.2f}")
+    spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
+    columns.append(f"{statistics.median(ratios):.2f} {spread}")
+    columns.append(f"{apart:.0e}")
+    return f"| {' | '.join(columns)} |"
 
 
 def main() -> None:

@@ -44,13 +44,16 @@ FILTER = """new Promise(done => {
 def elliptic(objects: Objects, size: tuple[int, int]) -> tuple[str, ...]:
     """Return the counts of an ellipse in every box."""
     drawn = np.zeros((len(objects), *size), np.uint8)
-    middles = (objects.boxes[:, :2] + objects.boxes[:, 2:]) / 2
-    radii = (objects.boxes[:, 2:] - objects.boxes[:, :2]) / 2
+    low = objects.boxes[:, :2]
+    high = objects.boxes[:, 2:]
+    middles = np.rint((low + high) / 2).astype(int)
+    radii = np.rint((high - low) / 2).astype(int)
     for number, mask in enumerate(drawn):
-        middle = np.rint(middles[number]).astype(int).tolist()
-        axes = np.rint(radii[number]).astype(int).tolist()
+        middle = middles[number].tolist()
+        axes = radii[number].tolist()
         cv2.ellipse(mask, middle, axes, angle=0, startAngle=0, endAngle=360, color=1, thickness=-1)
-    return tuple(masks.encode(drawn.astype(bool)))
+    counts = masks.encode(drawn.astype(bool))
+    return tuple(counts)
 
 
 def scenes(photos: Dataset, count: int, classes: int, made: str) -> Iterator[Scene]:
@@ -60,21 +63,24 @@ def scenes(photos: Dataset, count: int, classes: int, made: str) -> Iterator[Sce
     """
     for k in range(count):
         scene = photos[k % len(photos)]
+        count_of = len(scene.objects)
+        first_id = 1 + 1000 * k
         objects = replace(
             scene.objects,
-            id=np.arange(len(scene.objects)) + 1 + 1000 * k,
+            id=first_id + np.arange(count_of),
             category=(scene.objects.category + k) % classes,
-            isthing=np.ones(len(scene.objects), bool),
-            rle=elliptic(scene.objects, (scene.height, scene.width)),
+            isthing=np.ones(count_of, bool),
+            rle=elliptic(scene.objects, scene.size),
         )
         data = Path(str(scene.image.path)).read_bytes()
-        name, origin = f"photo-{k:08d}", None
+        name = f"photo-{k:08d}"
+        origin = None
         if made:
-            name, origin = (
-                f"{made}-{k:08d}",
-                Provenance(k, "g", "", f"photo-{k % REAL:08d}", "natural: as in the source"),
-            )
-        yield Scene(name, scene.height, scene.width, ImageRef(data, name), objects, None, origin)
+            name = f"{made}-{k:08d}"
+            source = f"photo-{k % REAL:08d}"
+            origin = Provenance(k, "g", "", source, "natural: as in the source")
+        image = ImageRef(data, name)
+        yield Scene(name, scene.height, scene.width, image, objects, None, origin)
 
 
 def write(folder: Path, categories: Sequence[Category], rows: Iterator[Scene]) -> None:
@@ -99,14 +105,15 @@ def with_photos(run: Path, photos: Path, out: Path) -> Path:
         "pseudo_label": ("", ""),
     }
     for step, (made, split) in tables.items():
+        count = REAL
+        if made:
+            count = IMAGES
         folder = Path(found.folders[step])
-        write(
-            folder / split if split else folder,
-            categories,
-            scenes(table, IMAGES if made else REAL, 9, made),
-        )
-        told = json.loads((folder / MANIFEST).read_text())
-        (folder / MANIFEST).write_text(json.dumps({**told, "images": IMAGES if made else REAL}))
+        rows = scenes(table, count, 9, made)
+        write(folder / split, categories, rows)
+        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest["images"] = count
+        (folder / MANIFEST).write_text(json.dumps(manifest))
     return out
 
 
@@ -117,13 +124,15 @@ def found_categories(found: reporting.Found) -> list[Category]:
 
 def measure(run: Path, samples: int, page: Path, tab: Browser) -> str:
     """Make the page and draw it; one row of the table."""
-    (run / "job.yaml").write_text(
-        load_job(run / "job.yaml", [f"report.samples={samples}"]).to_yaml()
-    )
+    file = run / "job.yaml"
+    job = load_job(file, [f"report.samples={samples}"])
+    file.write_text(job.to_yaml())
     began = time.process_time()
     reporting.report([run], page)
     made = time.process_time() - began
-    paints, loads, filters = [], [], []
+    paints = []
+    loads = []
+    filters = []
     for _ in range(3):
         began = time.monotonic()
         tab.open(page)
@@ -131,9 +140,13 @@ def measure(run: Path, samples: int, page: Path, tab: Browser) -> str:
         paints.append(tab.ask(PAINT) / 1000)
         filters.append(tab.ask(FILTER) / 1000)
     data = json.loads(tab.ask("document.getElementById('gallery-data').textContent"))
-    shown, side = " + ".join(str(n) for n in data["shown"].values()), data["side"]
-    times = " | ".join(f"{sorted(found)[1]:.2f}" for found in (paints, loads, filters))
-    return f"{shown} | {side} | {page.stat().st_size / 1e6:.1f} | {made:.0f} | {times}"
+    shown = " + ".join(str(number) for number in data["shown"].values())
+    megabytes = page.stat().st_size / 1e6
+    columns = [shown, str(data["side"]), f"{megabytes:.1f}", f"{made:.0f}"]
+    for seconds in (paints, loads, filters):
+        median = sorted(seconds)[1]
+        columns.append(f"{median:.2f}")
+    return " | ".join(columns)
 
 
 def main(run: str, photos: str, out: str) -> None:
@@ -154,11 +167,9 @@ def main(run: str, photos: str, out: str) -> None:
         tab.size(1280, 900)
         for name, case in cases.items():
             for samples in (200, IMAGES):
-                print(
-                    f"| {name} | {samples} | "
-                    f"{measure(case, samples, folder / f'{case.name}-{samples}.html', tab)} |",
-                    flush=True,
-                )
+                page = folder / f"{case.name}-{samples}.html"
+                row = measure(case, samples, page, tab)
+                print(f"| {name} | {samples} | {row} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -40,14 +40,20 @@ class Grid2ImSampler:
 
     def draw(self, layouts: Layouts, seeds: Sequence[int]) -> tuple[SceneGraphs, Tensor]:
         """Return scene graphs and noise [n, N]: of each image by its own seed."""
-        streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        streams = []
         codes = []
-        for rng in streams:
-            codes.append(truncated_normal(self.config.mask_noise, self.truncation, rng))
-        graphs = scene_graphs(
-            layouts, lambda image, count: torch.rand(count, 2, generator=streams[image])
-        )
-        return graphs, torch.stack(codes)[graphs.image_of]
+        for seed in seeds:
+            rng = torch.Generator().manual_seed(seed)
+            code = truncated_normal(self.config.mask_noise, self.truncation, rng)
+            streams.append(rng)
+            codes.append(code)
+
+        def points(image: int, count: int) -> Tensor:
+            return torch.rand(count, 2, generator=streams[image])
+
+        graphs = scene_graphs(layouts, points)
+        of_images = torch.stack(codes)
+        return graphs, of_images[graphs.image_of]
 
     @torch.inference_mode()
     def sample(self, conditions: Layouts, seeds: Sequence[int]) -> Samples:
@@ -57,8 +63,10 @@ class Grid2ImSampler:
         noise = noise.to(self.device)
         attributes = attributes_of(graphs)
         images, placed = self.network(graphs, attributes, noise)
-        masks = as_slots(placed.float(), graphs.is_row)[:, :-1]
-        pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        levels = (images + 1) * 127.5
+        levels = levels.round().clamp(0, 255)
+        pixels = levels.to(torch.uint8)
         channels_last = pixels.permute(0, 2, 3, 1).cpu().numpy()
-        in_slots = masks.clamp(0, 1).cpu().numpy()
-        return Samples(np.ascontiguousarray(channels_last), in_slots)
+        in_slots = as_slots(placed.float(), graphs.is_row)
+        masks = in_slots[:, :-1].clamp(0, 1)  # without the whole image's
+        return Samples(np.ascontiguousarray(channels_last), masks.cpu().numpy())

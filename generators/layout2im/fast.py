@@ -38,7 +38,9 @@ class FastClassNorm(nn.Module):
         super().__init__()
         scale, shift = folded.norm(f"{name}.bn")
         gains, biases = folded[f"{name}.embed.weight"].chunk(2, 1)
-        table = torch.stack([gains * scale, gains * shift + biases], 1)  # [labels, 2, C]
+        folded_gains = gains * scale
+        folded_biases = gains * shift + biases
+        table = torch.stack([folded_gains, folded_biases], 1)  # [labels, 2, C]
         self.register_buffer("table", table, persistent=False)
 
     def forward(self, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +71,8 @@ class FastObjects(nn.Module):
         `in_boxes`: masks are 0 or 1.
         """
         gain, bias = self.norms[0](labels)
-        inside = gain * (vectors @ self.c1[:, :, 0, 0].t())  # what 1 in the mask adds
+        matrix = self.c1[:, :, 0, 0]
+        inside = gain * (vectors @ matrix.t())  # what 1 in the mask adds
         if in_boxes:
             second = self._of_boxes(inside, bias, masks, labels)
         else:
@@ -89,7 +92,8 @@ class FastObjects(nn.Module):
         gain, shift = self.norms[1](labels)
         of_ones = torch.einsum("nc,ocuv->nouv", outer, self.c2).flatten(2)
         of_mask = torch.einsum("nc,ocuv->nouv", step, self.c2).flatten(2)
-        kernels = torch.cat([of_ones, of_mask], 2) * gain[..., None]  # [n, 2 C, 32]
+        both = torch.cat([of_ones, of_mask], 2)
+        kernels = both * gain[..., None]  # [n, 2 C, 32]
         padded = F.pad(masks, (1, 1, 1, 1))[:, None]
         ones = torch.ones_like(padded[:1]).expand(padded.shape)
         planes = torch.cat([ones, padded], 1)
@@ -118,8 +122,10 @@ class FastCell(nn.Module):
         super().__init__()
         name = f"layout_encoder.clstm.cell_list.{number}.conv"
         weight = folded[f"{name}.weight"]
-        self.register_buffer("of_input", weight[:, :-width].contiguous(), persistent=False)
-        self.register_buffer("of_hidden", weight[:, -width:].contiguous(), persistent=False)
+        of_input = weight[:, :-width].contiguous()
+        of_hidden = weight[:, -width:].contiguous()
+        self.register_buffer("of_input", of_input, persistent=False)
+        self.register_buffer("of_hidden", of_hidden, persistent=False)
         self.register_buffer("bias", folded[f"{name}.bias"], persistent=False)
         self.width = width
 
@@ -164,9 +170,11 @@ class FastGenerator(nn.Module):
         with torch.no_grad():
             self.objects = FastObjects(folded).to(dtype)
             self.cells = nn.ModuleList()
-            for number, multiple in enumerate(LSTM_WIDTHS[network.config.lstm_layers]):
+            multiples = LSTM_WIDTHS[network.config.lstm_layers]
+            for number, multiple in enumerate(multiples):
                 width = multiple * network.config.width
-                self.cells.append(FastCell(folded, number, width).to(dtype))
+                cell = FastCell(folded, number, width)
+                self.cells.append(cell.to(dtype))
             self.painter = FastPainter(folded).to(dtype)
         self.width = network.config.width
         if compiled:
@@ -177,7 +185,8 @@ class FastGenerator(nn.Module):
         encoder = self.network.layout_encoder
         vectors = encoder.vectors(rows.labels, z)
         masks = self.network.fill(rows.boxes, vectors)
-        fused = self._fused(rows, vectors.to(self.dtype), masks.to(self.dtype))
+        vectors = vectors.to(self.dtype)
+        fused = self._fused(rows, vectors, masks.to(self.dtype))
         images = self.painter(fused)
         return Painted(images.float(), masks)
 
@@ -201,7 +210,8 @@ class FastGenerator(nn.Module):
             steps = cell(steps)
         for position, count in enumerate(left):
             if count:
-                fused[most_first[position]] = steps[count - 1][position]
+                last = steps[count - 1]
+                fused[most_first[position]] = last[position]
         return fused
 
 
@@ -218,9 +228,11 @@ class FastPainter(nn.Module):
         self._keep("c0", folded.layer("decoder.c0", "decoder.bn0"))
         for number in (1, 2, 3):
             scale, shift = folded.norm(f"decoder.bn{number}")
-            weight = folded[f"decoder.dc{number}.weight"] * scale[:, None, None]
-            self._keep(f"dc{number}", (weight, shift))
-        self._keep("c4", (folded["decoder.c4.weight"], folded["decoder.c4.bias"]))
+            weight = folded[f"decoder.dc{number}.weight"]
+            self._keep(f"dc{number}", (weight * scale[:, None, None], shift))
+        weight = folded["decoder.c4.weight"]
+        bias = folded["decoder.c4.bias"]
+        self._keep("c4", (weight, bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [B, C, S/8, S/8] -> images [B, 3, S, S]."""
@@ -239,7 +251,9 @@ class FastPainter(nn.Module):
         self.register_buffer(f"{name}_bias", bias, persistent=False)
 
     def _layer(self, name: str) -> tuple[Tensor, Tensor]:
-        return self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias")
+        weight = self.get_buffer(f"{name}_weight")
+        bias = self.get_buffer(f"{name}_bias")
+        return weight, bias
 
     def _conv(self, x: Tensor, name: str, padding: int) -> Tensor:
         weight, bias = self._layer(name)

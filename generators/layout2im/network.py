@@ -40,8 +40,10 @@ class ClassNorm(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """Map x [n, C, H, W] of objects with labels [n] to the same."""
-        gain, bias = self.embed(labels)[:, :, None, None].chunk(2, 1)
-        return torch.addcmul(bias, gain, self.bn(x))
+        embedded = self.embed(labels)  # [n, 2 C]
+        gain, bias = embedded[:, :, None, None].chunk(2, 1)
+        normed = self.bn(x)
+        return torch.addcmul(bias, gain, normed)
 
 
 class CropEncoder(nn.Module):
@@ -74,9 +76,12 @@ class CropEncoder(nn.Module):
             (self.c4, self.bn4),
             (self.conv5, self.bn5),
         ):
-            x = self.activation(norm(conv(x), labels))
+            x = norm(conv(x), labels)
+            x = self.activation(x)
         flat = self.pool(x).flatten(1)
-        return self.fc_mu(flat), self.fc_logvar(flat)
+        mean = self.fc_mu(flat)
+        log_variance = self.fc_logvar(flat)
+        return mean, log_variance
 
 
 class LstmCell(nn.Module):
@@ -89,7 +94,9 @@ class LstmCell(nn.Module):
 
     def forward(self, x: Tensor, hidden: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """x [B, C, H, W], hidden and memory [B, C', H, W] -> the next hidden and memory."""
-        return next_state(self.conv(torch.cat([x, hidden], 1)), memory)
+        both = torch.cat([x, hidden], 1)
+        gates = self.conv(both)
+        return next_state(gates, memory)
 
 
 def next_state(gates: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,7 +104,8 @@ def next_state(gates: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
     write, keep, show, value = gates.chunk(4, 1)
     written = torch.sigmoid(write) * torch.tanh(value)
     memory = torch.addcmul(written, torch.sigmoid(keep), memory)
-    return torch.sigmoid(show) * torch.tanh(memory), memory
+    hidden = torch.sigmoid(show) * torch.tanh(memory)
+    return hidden, memory
 
 
 class ConvLstm(nn.Module):
@@ -128,9 +136,11 @@ class ConvLstm(nn.Module):
                 going = sum(count > step for count in left)
                 if not going:  # no image of the batch has an object
                     break
-                new_hidden, new_memory = cell(x[:going], hidden[:going], memory[:going])
-                hidden = torch.cat([new_hidden, hidden[going:]])
-                memory = torch.cat([new_memory, memory[going:]])
+                ended_hidden = hidden[going:]
+                ended_memory = memory[going:]
+                hidden, memory = cell(x[:going], hidden[:going], memory[:going])
+                hidden = torch.cat([hidden, ended_hidden])
+                memory = torch.cat([memory, ended_memory])
                 outputs.append(hidden)
             inputs = outputs
         back = most_first.argsort()
@@ -174,7 +184,8 @@ class LayoutEncoder(nn.Module):
         self.bn2 = ClassNorm(2 * width, labels)
         self.bn3 = ClassNorm(4 * width, labels)
         self.bn4 = ClassNorm(8 * width, labels)
-        widths = tuple(width * multiple for multiple in LSTM_WIDTHS[config.lstm_layers])
+        multiples = LSTM_WIDTHS[config.lstm_layers]
+        widths = tuple(width * multiple for multiple in multiples)
         self.clstm = ConvLstm(8 * width, widths)
         blocks = [ResidualBlock(width) for _ in range(RESIDUALS)]
         self.residual = nn.Sequential(*blocks)
@@ -187,11 +198,16 @@ class LayoutEncoder(nn.Module):
         """Vectors [n, D] that fill masks [n, S, S] -> maps [B, C, S/8, S/8]."""
         labels = rows.labels
         x = vectors[:, :, None, None] * masks[:, None]
-        x = self.activation(self.bn1(self.c1(x), labels))
-        x = self.activation(self.bn2(self.c2(x), labels))
-        x = self.activation(self.bn3(self.c3(x), labels))
+        for conv, norm in (
+            (self.c1, self.bn1),
+            (self.c2, self.bn2),
+            (self.c3, self.bn3),
+        ):
+            x = norm(conv(x), labels)
+            x = self.activation(x)
         x = self.bn4(self.c4(x), labels)
-        fused = self.clstm(as_slots(x, rows.packed), rows.counts)
+        steps = as_slots(x, rows.packed)
+        fused = self.clstm(steps, rows.counts)
         out: Tensor = self.residual(fused)
         return out
 
@@ -214,10 +230,15 @@ class Decoder(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps [B, C, S/8, S/8] -> images [B, 3, S, S] as networks of ImageNet see them."""
-        x = self.activation(self.bn0(self.c0(maps)))
-        x = self.activation(self.bn1(self.dc1(x)))
-        x = self.activation(self.bn2(self.dc2(x)))
-        x = self.activation(self.bn3(self.dc3(x)))
+        x = maps
+        for conv, norm in (
+            (self.c0, self.bn0),
+            (self.dc1, self.bn1),
+            (self.dc2, self.bn2),
+            (self.dc3, self.bn3),
+        ):
+            x = norm(conv(x))
+            x = self.activation(x)
         images: Tensor = self.c4(x)
         return images
 
@@ -241,7 +262,8 @@ class Layout2ImGenerator(nn.Module):
         self.decoder = Decoder(config.width)
         self.mask_net = None
         if config.owa:
-            self.mask_net = mask_net(config.embedding + config.z_object, config.mask_side)
+            vector = config.embedding + config.z_object
+            self.mask_net = mask_net(vector, config.mask_side)
 
     def forward(self, rows: ObjectRows, z: Tensor, pixels: Tensor | None = None) -> Painted:
         """Paint objects with codes z [n, Z].
@@ -253,16 +275,19 @@ class Layout2ImGenerator(nn.Module):
         if masks is None:
             masks = self.fill(rows.boxes, vectors)
         maps = self.layout_encoder(rows, vectors, masks)
-        return Painted(self.decoder(maps), masks)
+        images = self.decoder(maps)
+        return Painted(images, masks)
 
     def fill(self, boxes: Tensor, vectors: Tensor) -> Tensor:
         """Return what objects fill [n, S, S]: their boxes, or masks inferred from vectors."""
         side = self.config.resolution
         if self.mask_net is None:
             return rasters(boxes, side)
-        logits = self.mask_net(vectors[:, :, None, None])[:, 0]
-        shapes = torch.sigmoid(logits)
-        return place_masks(shapes[None], boxes[None].to(shapes.dtype), side, True)[0]
+        logits = self.mask_net(vectors[:, :, None, None])  # [n, 1, M, M]
+        shapes = torch.sigmoid(logits[:, 0])
+        corners = boxes.to(shapes.dtype)
+        placed = place_masks(shapes[None], corners[None], side, align_corners=True)
+        return placed[0]
 
     def read(self, images: Tensor, rows: ObjectRows) -> tuple[Tensor, Tensor]:
         """Return means and log-variances [n, Z] of the codes of objects in images."""

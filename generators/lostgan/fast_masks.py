@@ -34,7 +34,8 @@ class FastMasks(nn.Module):
             if not self.instance:
                 layer = scaled(layer, folded.norm(f"mask_regress.conv{i}.1"))
             weight, bias = layer
-            conv = SameConv(weight, bias, tile=same_tile(weight, side, tile))
+            own_tile = same_tile(weight, side, tile)
+            conv = SameConv(weight, bias, tile=own_tile)
             self.stages.append(conv)
         weight, bias = folded.normed("mask_regress.conv3.3")
         self.head = Affine(weight[:, :, 0, 0], bias)
@@ -93,8 +94,10 @@ class FastHead(nn.Module):
             layer = (folded[f"{name}.0.weight"], folded[f"{name}.0.bias"])
             weight, bias = scaled(layer, folded.norm(f"{name}.1"))
             last = f"{name}.3"
-        self.conv = SameConv(weight, bias, tile=same_tile(weight, side, tile))
-        rows = folded[f"{last}.weight"][:, :, 0, 0]
+        own_tile = same_tile(weight, side, tile)
+        self.conv = SameConv(weight, bias, tile=own_tile)
+        last_weight = folded[f"{last}.weight"]
+        rows = last_weight[:, :, 0, 0]
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("row_bias", folded[f"{last}.bias"], persistent=False)
 
@@ -109,9 +112,11 @@ class FastHead(nn.Module):
         hidden = hidden.relu_().flatten(1, 2)  # [B, S S, h]
         rows = self.rows[labels]
         bias = self.row_bias[labels][..., None]
-        logits = torch.baddbmm(bias, rows, hidden.transpose(1, 2))
+        pixels = hidden.transpose(1, 2)
+        logits = torch.baddbmm(bias, rows, pixels)
         height, width = x.shape[1:3]
-        return logits.view(*labels.shape, height, width).float()
+        maps = logits.view(*labels.shape, height, width)
+        return maps.float()
 
 
 class PooledShare(nn.Module):
@@ -135,7 +140,8 @@ class PooledShare(nn.Module):
         self.register_buffer("spread", all_spreads, persistent=False)
         self.ones = nn.ModuleList()  # the 1 x 1 convolutions
         for i in range(len(PYRAMID)):
-            one, bias = folded.convolution(f"{name}.stages.{i}.1", f"{name}.stages.{i}.2")
+            stage = f"{name}.stages.{i}"
+            one, bias = folded.convolution(f"{stage}.1", f"{stage}.2")
             self.ones.append(Affine(one[:, :, 0, 0], bias))
             of_map = weight[:, i * hidden : (i + 1) * hidden]
             taps = of_map.permute(1, 2, 3, 0)
@@ -185,7 +191,8 @@ def _spread(cells: int, side: int, like: Tensor) -> Tensor:
     position = torch.linspace(0, cells - 1, side, dtype=like.dtype, device=like.device)
     centers = torch.arange(cells, device=like.device)
     distance = position[:, None] - centers
-    hat = (1 - distance.abs()).clamp_min(0)  # [S, k]
+    hat = 1 - distance.abs()
+    hat = hat.clamp_min(0)  # [S, k]
     # [S, k, 3]: the pixel before, itself, the one after
     padded = F.pad(hat, (0, 0, 1, 1))
     taps = padded.unfold(0, 3, 1)

@@ -64,10 +64,12 @@ class IslaNorm(nn.Module):
         betas = self.bias_proj(code)
         affine = torch.cat([gammas, betas], -1)  # [B, O, 2 C]
         shares = mask_shares(masks, width).flatten(2)  # [B, O, S S]
-        maps = torch.bmm(affine.transpose(1, 2), shares.to(affine.dtype))  # [B, 2 C, S S]
+        shares = shares.to(affine.dtype)
+        maps = torch.bmm(affine.transpose(1, 2), shares)  # [B, 2 C, S S]
         maps = maps.view(batch, 2 * channels, height, width)
         gamma, beta = maps.chunk(2, 1)
-        return torch.addcmul(beta, self.batch_norm2d(x), 1 + gamma)
+        normed = self.batch_norm2d(x)
+        return torch.addcmul(beta, normed, 1 + gamma)
 
 
 def mask_shares(masks: Tensor, side: int) -> Tensor:
@@ -76,7 +78,8 @@ def mask_shares(masks: Tensor, side: int) -> Tensor:
     The M of eqs. 8-9.
     """
     at_side = resize(masks, side)
-    return at_side / (at_side.sum(1, keepdim=True) + 1e-6)
+    total = at_side.sum(1, keepdim=True)
+    return at_side / (total + 1e-6)
 
 
 class SpadeNorm(nn.Module):
@@ -107,7 +110,8 @@ class SpadeNorm(nn.Module):
         hidden = self.mlp_shared(label_map)
         gamma = self.mlp_gamma(hidden)
         beta = self.mlp_beta(hidden)
-        return torch.addcmul(beta, self.batch_norm2d(x), 1 + gamma)
+        normed = self.batch_norm2d(x)
+        return torch.addcmul(beta, normed, 1 + gamma)
 
 
 class GeneratorBlock(nn.Module):
@@ -127,10 +131,11 @@ class GeneratorBlock(nn.Module):
 
         With masks [B, O, any, any], code [B, O, D_w] and labels [B, O].
         """
-        main = F.relu(self.b1(x, masks, code, labels))
-        main = self.conv1(upsample2(main))
-        main = F.relu(self.b2(main, masks, code, labels))
-        main = self.conv2(main)
+        main = self.b1(x, masks, code, labels)
+        main = upsample2(F.relu(main))
+        main = self.conv1(main)
+        main = self.b2(main, masks, code, labels)
+        main = self.conv2(F.relu(main))
         # a 1 x 1 convolution commutes with repeating pixels, and costs a quarter before it
         out: Tensor = main + upsample2(self.c_sc(x))
         return out
@@ -147,8 +152,9 @@ class LostGanGenerator(nn.Module):
         self.label_embedding = nn.Embedding(labels, config.embedding)
         self.fc = SNLinear(config.z_image, widths[0] * 16)
         # the published 64 pixel model counts its blocks from 2
-        is_first_model = (config.version, config.resolution) == (1, 64)
-        first = 2 if is_first_model else 1
+        first = 1
+        if config.version == 1 and config.resolution == 64:
+            first = 2
         self.names = range(first, first + len(widths) - 1)
         can_refine = range(0)
         if config.version == 2:
@@ -227,10 +233,12 @@ class LostGanGenerator(nn.Module):
         side = logits.shape[-1]
         index = labels[:, :, None, None].expand(-1, -1, side, side)
         own_logits = logits.gather(1, index)  # [B, O, S, S]
-        from_features = torch.sigmoid(own_logits) * top_left(inside, side)
+        on_box = top_left(inside, side)
+        from_features = torch.sigmoid(own_logits) * on_box
         rows = torch.sigmoid(self.get_parameter(f"alpha{t}"))
         weights = rows[0, :, 0]  # [K]
-        alpha = weights[labels][:, :, None, None]
+        of_objects = weights[labels]
+        alpha = of_objects[:, :, None, None]
         at_side = resize(placed, side)
         return (1 - alpha) * at_side + alpha * from_features
 
@@ -252,7 +260,8 @@ def top_left(masks: Tensor, side: int) -> Tensor:
     """
     cells = torch.arange(side, device=masks.device)
     pick = cells * masks.shape[-1] // side
-    return masks[:, :, pick][:, :, :, pick]
+    rows = masks[:, :, pick]
+    return rows[:, :, :, pick]
 
 
 class LostGanObjective:
@@ -318,7 +327,8 @@ class LostGanObjective:
         images, objects = self.networks["D"](fake, layouts)
         losses: dict[str, Loss] = {}
         if config.per_image:
-            object_loss = _negative_mean(objects * per_image_weights(layouts))
+            weighed = objects * per_image_weights(layouts)
+            object_loss = _negative_mean(weighed)
             losses["g_object_image"] = Loss(config.lambda_object * object_loss, mean_over="images")
         else:
             object_loss = _negative_mean(objects)
@@ -337,11 +347,15 @@ class LostGanObjective:
 
         Its detection score p_i (eq. 15); None when all are 1.
         """
-        scores = layouts.scores[layouts.labels > 0]
+        scores = None
+        if self.config.weigh_scores:
+            scores = layouts.scores[layouts.labels > 0]
         if not self.config.per_image:
-            return scores if self.config.weigh_scores else None
+            return scores
         weights = per_image_weights(layouts)
-        return weights * scores if self.config.weigh_scores else weights
+        if scores is None:
+            return weights
+        return weights * scores
 
 
 def _negative_mean(scores: Tensor) -> Tensor:

@@ -23,22 +23,26 @@ def crop_boxes(images: Tensor, boxes: Tensor, image_of: Tensor, side: int) -> Te
     of_boxes = images[image_of]  # [n, C, H, W]
     rows = rows[:, None].to(images.dtype)
     columns = columns[:, None].to(images.dtype)
-    return rows @ of_boxes @ columns.transpose(-1, -2)
+    bands = rows @ of_boxes  # [n, C, c, W]
+    return bands @ columns.transpose(-1, -2)
 
 
 def _sampling(low: Tensor, high: Tensor, side: int, pixels: int) -> Tensor:
     """Return weights [n, side, pixels] of pixels in points from low to high [n]."""
     steps = torch.linspace(0, 1, side, dtype=low.dtype, device=low.device)
-    points = low[:, None] + (high - low)[:, None] * steps  # [n, side]
+    extent = high - low
+    points = low[:, None] + extent[:, None] * steps  # [n, side]
     source = points * (pixels - 1)
     numbers = torch.arange(pixels, dtype=low.dtype, device=low.device)
     distance = (source[..., None] - numbers).abs()
-    return (1 - distance).clamp_min(0)
+    weights = 1 - distance
+    return weights.clamp_min(0)
 
 
 def as_slots(rows: Tensor, is_row: Tensor) -> Tensor:
     """Lay rows [n, ...] into slots [B, K, ...] where `is_row` [B, K]; 0 elsewhere."""
-    slots = rows.new_zeros(*is_row.shape, *rows.shape[1:])
+    shape = (*is_row.shape, *rows.shape[1:])
+    slots = rows.new_zeros(shape)
     slots[is_row] = rows
     return slots
 
@@ -51,5 +55,6 @@ def sum_masks(vectors: Tensor, masks: Tensor, is_row: Tensor) -> Tensor:
     side = masks.shape[-1]
     of_slots = as_slots(vectors, is_row)  # [B, K, D]
     canvas = as_slots(masks.flatten(1), is_row)  # [B, K, S S]
-    sums = torch.bmm(of_slots.transpose(1, 2), canvas.to(of_slots.dtype))
+    canvas = canvas.to(of_slots.dtype)
+    sums = torch.bmm(of_slots.transpose(1, 2), canvas)
     return sums.view(len(sums), -1, side, side)

@@ -120,15 +120,18 @@ class _AllReduceSum(torch.autograd.Function):
 
     @staticmethod
     def forward(_ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
+        return _summed(x)
 
     @staticmethod
     def backward(_ctx: Any, *grads: Tensor) -> Tensor:
-        total = grads[0].clone()
-        dist.all_reduce(total)
-        return total
+        return _summed(grads[0])
+
+
+def _summed(x: Tensor) -> Tensor:
+    """Return the sum of a tensor over all processes."""
+    total = x.clone()
+    dist.all_reduce(total)
+    return total
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -156,7 +159,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         totals: Tensor = _AllReduceSum.apply(own)
         sums, squares, count = torch.split(totals, [channels, channels, 1])
         mean = sums / count
-        var = (squares / count - mean * mean).clamp_min(0)
+        var = squares / count - mean * mean
+        var = var.clamp_min(0)
         with torch.no_grad():
             unbiased = var * count / (count - 1)
             self.running_mean.lerp_(mean, self.momentum)
@@ -197,7 +201,8 @@ def place_masks(masks: Tensor, boxes: Tensor, side: int, align_corners: bool) ->
     cells = masks.shape[-1]
     row_weights = _bilinear_weights(y, cells, align_corners)
     column_weights = _bilinear_weights(x, cells, align_corners)
-    return row_weights @ masks @ column_weights.transpose(-1, -2)
+    rows = row_weights @ masks  # [B, O, N, m]
+    return rows @ column_weights.transpose(-1, -2)
 
 
 def _bilinear_weights(position: Tensor, cells: int, align_corners: bool) -> Tensor:
@@ -218,9 +223,9 @@ def inside_boxes(boxes: Tensor, side: int) -> Tensor:
     x, y = box_lattice(boxes, side)
     in_x = (x >= 0) & (x <= 1)
     in_y = (y >= 0) & (y <= 1)
-    in_x = in_x.to(boxes.dtype)
-    in_y = in_y.to(boxes.dtype)
-    return in_y[..., :, None] * in_x[..., None, :]
+    columns = in_x.to(boxes.dtype)
+    rows = in_y.to(boxes.dtype)
+    return rows[..., :, None] * columns[..., None, :]
 
 
 def roi_features(features: Tensor, rois: Tensor, cells: int, scale: float) -> Tensor:
@@ -270,7 +275,8 @@ def _axis_weights(low: Tensor, high: Tensor, cells: int, side: int) -> Tensor:
     steps = torch.arange(max_samples, device=device)
     numbers = torch.arange(cells, device=device)
     first = low[:, None] + numbers * cell[:, None]  # [n, cells]
-    offset = (steps + 0.5) * (cell / samples)[:, None]  # [n, max_samples]
+    step = cell / samples
+    offset = (steps + 0.5) * step[:, None]  # [n, max_samples]
     position = first[:, :, None] + offset[:, None]  # [n, cells, max_samples]
     on_map = (position >= -1) & (position <= side)
     sampled = steps < samples[:, None]
@@ -279,7 +285,8 @@ def _axis_weights(low: Tensor, high: Tensor, cells: int, side: int) -> Tensor:
     pixels = torch.arange(side, device=device)
     distance = (nearest - pixels).abs()
     weights = (1 - distance).clamp_min(0)  # [n, cells, max_samples, side]
-    total = (weights * counts[..., None]).sum(2)
+    counted = weights * counts[..., None]
+    total = counted.sum(2)
     return total / samples[:, None, None]
 
 

@@ -15,9 +15,15 @@ def mask_net(width: int, side: int, norm_first: bool = True) -> nn.Sequential:
     Its norms are before the convolutions, as in sg2im, or after them, as in Grid2Im.
     """
     layers: list[nn.Module] = []
-    for _ in range(int(math.log2(side))):
+    doublings = int(math.log2(side))
+    for _ in range(doublings):
         conv = nn.Conv2d(width, width, 3, padding=1)
         norm = BatchNorm2d(width)
-        in_order = [norm, conv] if norm_first else [conv, norm]
-        layers += [nn.Upsample(scale_factor=2), *in_order, nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
+        layers.append(nn.Upsample(scale_factor=2))
+        if norm_first:
+            layers += [norm, conv]
+        else:
+            layers += [conv, norm]
+        layers.append(nn.ReLU())
+    to_logit = nn.Conv2d(width, 1, 1)
+    return nn.Sequential(*layers, to_logit)

@@ -112,7 +112,9 @@ def doubling_form(weight: Tensor, side: int) -> str:
     """
     if weight.shape[0] < 128:
         return "transposed"
-    return "pairs" if side >= 8 else "steps"
+    if side < 8:
+        return "steps"
+    return "pairs"
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:
@@ -176,18 +178,26 @@ def _from_pairs(m: Tensor, bias: Tensor) -> Tensor:
     out = m.new_empty(batch, rows, 4, columns, 4, channels)
     pixels = out.permute(2, 4, 0, 1, 3, 5)  # [4, 4, B, H/2, W/2, N]
     every = slice(None)
-    for products, from_pairs, outputs, to_pairs in (
-        (slice(1, 4), every, slice(0, 3), every),
-        (slice(4, 5), slice(1, None), slice(3, 4), slice(None, -1)),
-        (slice(4, 5), slice(0, 1), slice(3, 4), slice(-1, None)),
-    ):
+    second_to_last = slice(1, 4)
+    first_output = slice(4, 5)
+    own = slice(0, 3)
+    of_pair_before = slice(3, 4)
+    # (products, of which pairs, outputs, of which pairs)
+    parts = (
+        (second_to_last, every, own, every),
+        (first_output, slice(1, None), of_pair_before, slice(None, -1)),
+        (first_output, slice(0, 1), of_pair_before, slice(-1, None)),
+    )
+    for products, from_pairs, outputs, to_pairs in parts:
         part = m[:, products, :, :, from_pairs]
         target = pixels[:, outputs, :, :, to_pairs]
         common = part[0]
         first = part[4]
         torch.add(part[1:4], common, out=target[:3])
+        after_first = first[:, :, 1:]
         inner = target[3, :, :, :-1]
-        torch.add(first[:, :, 1:], common[:, :, 1:], out=inner)
+        torch.add(after_first, common[:, :, 1:], out=inner)
+        of_first = first[:, :, :1]
         end = target[3, :, :, -1:]
-        torch.add(first[:, :, :1], bias, out=end)
+        torch.add(of_first, bias, out=end)
     return out.view(batch, 4 * rows, 4 * columns, channels)

@@ -20,10 +20,12 @@ def whole_boxes(boxes: Tensor, size: Size) -> Tensor:
     """
     height, width = size
     limits = boxes.new_tensor([width, height])
-    low = (boxes[..., :2] * limits).round()
-    low = low.clamp_min(0).minimum(limits - 1)
-    high = (boxes[..., 2:] * limits).round()
-    high = high.maximum(low + 1).minimum(limits)
+    low = boxes[..., :2] * limits
+    low = low.round().clamp_min(0)
+    low = low.minimum(limits - 1)
+    high = boxes[..., 2:] * limits
+    high = high.round().maximum(low + 1)
+    high = high.minimum(limits)
     return torch.cat([low, high], -1).long()
 
 
@@ -36,8 +38,9 @@ def filled_boxes(layouts: Layouts, size: Size) -> Tensor:
     columns = torch.arange(width, device=corners.device)
     in_rows = (rows >= y0) & (rows < y1)
     in_columns = (columns >= x0) & (columns < x1)
-    is_object = (layouts.labels > 0)[..., None, None]
-    return in_rows[..., :, None] & in_columns[..., None, :] & is_object
+    in_box = in_rows[..., :, None] & in_columns[..., None, :]
+    is_object = layouts.labels > 0
+    return in_box & is_object[..., None, None]
 
 
 def class_boxes(layouts: Layouts, num_classes: int, size: Size) -> Tensor:
@@ -51,7 +54,8 @@ def class_boxes(layouts: Layouts, num_classes: int, size: Size) -> Tensor:
     channels = torch.zeros(shape, dtype=torch.bool, device=inside.device)
     images = torch.arange(count, device=inside.device)
     for slot in range(slots):
-        channels[images, layouts.labels[:, slot]] |= inside[:, slot]
+        labels = layouts.labels[:, slot]
+        channels[images, labels] |= inside[:, slot]
     return channels[:, 1:].float()
 
 
@@ -69,11 +73,13 @@ def visible_boxes(layouts: Layouts, size: Size) -> Tensor:
     rank = order.argsort(dim=1) + 1  # [B, O]
     height = inside * rank[..., None, None]
     front = height.amax(1, keepdim=True)
-    return (inside & (height == front)).float()
+    visible = inside & (height == front)
+    return visible.float()
 
 
 def confidence(layouts: Layouts, size: Size) -> Tensor:
     """Return the lowest score of the boxes over each pixel [B, H, W]; 1 where none is."""
     inside = filled_boxes(layouts, size)
-    scores = torch.where(inside, layouts.scores[..., None, None], 1.0)
+    of_objects = layouts.scores[..., None, None]
+    scores = torch.where(inside, of_objects, 1.0)
     return scores.amin(1)

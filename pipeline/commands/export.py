@@ -61,11 +61,14 @@ class Counted(View):
         return scene
 
     def _count(self, scene: Scene) -> None:
-        objects = scene.objects.select(~scene.objects.iscrowd)
+        is_crowd = scene.objects.iscrowd
+        objects = scene.objects.select(~is_crowd)
         categories = objects.category.tolist()
-        self._counts.objects.update(zip(categories, objects.source, strict=True))
-        self._counts.ignored += int(scene.objects.iscrowd.sum())
-        self.marks.add(hashlib.blake2b(encoded_image(scene), digest_size=8).digest())
+        pairs = zip(categories, objects.source, strict=True)
+        self._counts.objects.update(pairs)
+        self._counts.ignored += int(is_crowd.sum())
+        digest = hashlib.blake2b(encoded_image(scene), digest_size=8)
+        self.marks.add(digest.digest())
 
 
 def export(request: Request, progress: Progress) -> Iterator[str]:
@@ -106,7 +109,9 @@ def _readable(splits: Splits) -> Splits:
     for split, sets in splits.items():
         checked[split] = {}
         for name, table in sets.items():
-            checked[split][name] = readable(table) if skips_any(table) else table
+            if skips_any(table):
+                table = readable(table)
+            checked[split][name] = table
     return checked
 
 
@@ -117,9 +122,9 @@ def _format(name: str) -> Any:
     if name in FORMATS and can_write(name):
         return load_format(name)
     can = [key for key in FORMATS if can_write(key)]
-    what = "is read only" if name in FORMATS else "is unknown"
-    near = suggest(name, can) if name not in FORMATS else f"; use {', '.join(can)}"
-    raise JobError(f"--to: format '{name}' {what}{near}")
+    if name in FORMATS:
+        raise JobError(f"--to: format '{name}' is read only; use {', '.join(can)}")
+    raise JobError(f"--to: format '{name}' is unknown{suggest(name, can)}")
 
 
 def _target(out: str) -> Path:
@@ -231,7 +236,9 @@ class _Export:
             parts = [part for part in self._counts if part.split == split]
             names = " and ".join(part.name for part in parts)
             images = sum(part.images for part in parts)
-            objects = sum(sum(part.objects.values()) + part.ignored for part in parts)
+            objects = 0
+            for part in parts:
+                objects += part.objects.total() + part.ignored
             check_content(names, self._tables[split], images, objects)
 
     def _marks(self, split: str) -> set[bytes]:

@@ -158,7 +158,8 @@ class _Reader(ShapeReader):
         asked where there is none.
         """
         told = document.get("imagePath")
-        told = told if isinstance(told, str) else ""
+        if not isinstance(told, str):
+            told = ""
         found = self._found(name, told)
         most = self._config.max_pixels
         try:
@@ -184,11 +185,15 @@ class _Reader(ShapeReader):
         path = told.replace("\\", "/")
         beside = _joined(name, path)
         if len(own) > 1:
-            own = [picture for picture in own if picture == beside] or own[:1]
-        elsewhere = [beside, path, path.rsplit("/", 1)[-1]]
+            same = [picture for picture in own if picture == beside]
+            own = same or own[:1]
+        last = path.rsplit("/", 1)[-1]
+        elsewhere = [beside, path, last]
         others = [picture for picture in elsewhere if self._is_picture(picture)]
+        if not own and not others:
+            return None
         if not own:
-            return others[0] if others else None
+            return others[0]
         if others and others[0] != own[0] and _stem(others[0]) != name:
             self.note(_OTHER_IMAGE, f"image {name!r}: its imagePath is {told[:100]!r}")
         return own[0]
@@ -200,10 +205,16 @@ class _Reader(ShapeReader):
         def draw(shape: Any, note: Note) -> Drawn | None:
             return _drawn(shape, size, note, self.skipped)
 
-        named = [(f"shape {position}", shape) for position, shape in enumerate(shapes, start=1)]
-        drawn = self.drawn(owner, named, draw)
-        grouped = [(one, shape.get("group_id")) for one, shape in drawn]
-        return join_groups(grouped, size, lambda reason: self.note(reason, owner))
+        def tell(reason: str) -> None:
+            self.note(reason, owner)
+
+        named = []
+        for position, shape in enumerate(shapes, start=1):
+            named.append((f"shape {position}", shape))
+        grouped = []
+        for one, shape in self.drawn(owner, named, draw):
+            grouped.append((one, shape.get("group_id")))
+        return join_groups(grouped, size, tell)
 
 
 def _drawn(shape: Any, size: Size, note: Note, skipped: Skipped) -> Drawn | None:
@@ -231,13 +242,16 @@ def _of_kind(kind: str, name: str, points: Points, shape: Json, size: Size, note
         corners = (*points.min(0).tolist(), *points.max(0).tolist())
         return drawn_box(name, corners, size, note)
     if kind == "circle" and len(points) == 2:
-        radius = float(np.hypot(*(points[1] - points[0])))
-        center = (float(points[0, 0]), float(points[0, 1]))
-        return drawn_polygons(name, [ellipse(center, (radius, radius))], size, note)
+        middle, on_edge = points
+        radius = float(np.hypot(*(on_edge - middle)))
+        center = (float(middle[0]), float(middle[1]))
+        circle = ellipse(center, (radius, radius))
+        return drawn_polygons(name, [circle], size, note)
     if kind in ("polygon", "rotation"):
         return drawn_polygons(name, [points], size, note)
     if kind == "mask" and len(points) == 2:
-        return drawn_mask(name, _placed(_mask(shape.get("mask")), points, size))
+        mask = _mask(shape.get("mask"))
+        return drawn_mask(name, _placed(mask, points, size))
     raise RecordError("bad shape", f"a {kind!r:.40} of {len(points)} points is not known")
 
 

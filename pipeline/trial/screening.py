@@ -22,7 +22,8 @@ WHOLE_STACK = "stack_all"  # the stack of all that gained, where one of them alo
 
 def mean_of(runs: Runs, arm: str) -> float:
     """Return the mean over seeds of the value that decides."""
-    return float(np.mean(values_of(runs, arm, GOAL)))
+    values = values_of(runs, arm, GOAL)
+    return float(np.mean(values))
 
 
 # ---- Thresholds of repeat factors ----
@@ -61,7 +62,11 @@ def _at(arm: Arm, threshold: float) -> Arm:
 def gained(runs: Runs, controls: Sequence[Arm], least: float) -> list[Arm]:
     """Return the controls at least `least` above real data alone, the best first."""
     real = mean_of(runs, "real")
-    above = [arm for arm in controls if mean_of(runs, arm.name) - real >= least]
+    above = []
+    for arm in controls:
+        gain = mean_of(runs, arm.name) - real
+        if gain >= least:
+            above.append(arm)
     return sorted(above, key=lambda arm: -mean_of(runs, arm.name))
 
 
@@ -81,7 +86,8 @@ def arm_to_beat(runs: Runs, whole: Arm, parts: Sequence[Arm], real: Arm) -> Arm:
     It is the whole one, or its best part where that alone does better.
     """
     if not parts:
-        return replace(real, name=STACK, role="control", description="real data: no control gained")
+        description = "real data: no control gained"
+        return replace(real, name=STACK, role="control", description=description)
     best = parts[0]
     if mean_of(runs, whole.name) >= mean_of(runs, best.name):
         return replace(whole, name=STACK)
@@ -98,9 +104,15 @@ def ingredients(runs: Runs, controls: Sequence[Arm], parts: Sequence[Arm]) -> li
     names = {part.name for part in parts}
     rows = []
     for arm in controls:
-        difference = paired_difference(values_of(runs, arm.name, GOAL), real)
-        row = {"name": arm.name, "says": arm.description, "gained": arm.name in names}
-        rows.append({**row, "difference": difference.to_json()})
+        own = values_of(runs, arm.name, GOAL)
+        difference = paired_difference(own, real)
+        row = {
+            "name": arm.name,
+            "says": arm.description,
+            "gained": arm.name in names,
+            "difference": difference.to_json(),
+        }
+        rows.append(row)
     return sorted(rows, key=lambda row: -row["difference"]["mean"])
 
 

@@ -44,12 +44,19 @@ def bootstrap_ap(
     draws = rng.multinomial(num_units, equal, size=resamples)  # [R, U]
 
     # all detections of all rows, one after the other [D]
-    labels = np.concatenate([row.pred_labels for row in rows])
-    scores = np.concatenate([row.pred_scores for row in rows])
     thresholds = THRESHOLDS.tolist()
-    states = [match_at(row, classes, thresholds) for row in rows]
-    state = np.concatenate(states, axis=1)  # [T, D]
-    lengths = [len(row.pred_labels) for row in rows]
+    labels_of = []
+    scores_of = []
+    states_of = []
+    lengths = []
+    for row in rows:
+        labels_of.append(row.pred_labels)
+        scores_of.append(row.pred_scores)
+        states_of.append(match_at(row, classes, thresholds))
+        lengths.append(len(row.pred_labels))
+    labels = np.concatenate(labels_of)
+    scores = np.concatenate(scores_of)
+    states = np.concatenate(states_of, axis=1)  # [T, D]
     unit = np.repeat(unit_of_row, lengths)
 
     ap = np.empty((len(THRESHOLDS), resamples, len(classes)))
@@ -67,10 +74,14 @@ def bootstrap_ap(
         step = max(1, BLOCK // most)
         for start in range(0, resamples, step):
             part = slice(start, start + step)
-            weights = draws[part][:, unit[of_class]]  # [r, N]
-            states_of_class = state[:, of_class]
-            ap[:, part, k] = _average_precision(states_of_class, weights, truth[part])
-    return {"AP": ap.mean(axis=0), "AP50": ap[0], "AP75": ap[5]}
+            of_part = draws[part]
+            weights = of_part[:, unit[of_class]]  # [r, N]
+            ap[:, part, k] = _average_precision(states[:, of_class], weights, truth[part])
+    return {
+        "AP": ap.mean(axis=0),
+        "AP50": ap[0],
+        "AP75": ap[5],
+    }
 
 
 def interval(draws: Floats, estimate: float | None) -> tuple[float | None, float | None]:
@@ -80,12 +91,15 @@ def interval(draws: Floats, estimate: float | None) -> tuple[float | None, float
     draws, within [0, 1]: the draws' own centre lies too high, because the interpolated precision
     takes maxima, and repeated images make these larger.
     """
-    usable = draws[~np.isnan(draws).all(axis=1)]
+    is_empty = np.isnan(draws).all(axis=1)
+    usable = draws[~is_empty]
     if estimate is None or len(usable) < 2:
         return None, None
-    deviation = np.nanmean(usable, axis=1).std(ddof=1)
-    reach = 1.96 * float(deviation)
-    return max(0.0, estimate - reach), min(1.0, estimate + reach)
+    means = np.nanmean(usable, axis=1)
+    deviation = float(means.std(ddof=1))
+    low = estimate - 1.96 * deviation
+    high = estimate + 1.96 * deviation
+    return max(0.0, low), min(1.0, high)
 
 
 def _average_precision(states: NDArray[np.int8], weights: Ints, truth: Floats) -> Floats:
@@ -101,8 +115,9 @@ def _average_precision(states: NDArray[np.int8], weights: Ints, truth: Floats) -
         ignored = np.flatnonzero(state == -1)
         # of the detections up to each hit, those that do not count [R, H]
         ignored_so_far = np.cumsum(weights[:, ignored], axis=1)
-        num_ignored = np.pad(ignored_so_far, ((0, 0), (1, 0)))
-        num_ignored = num_ignored[:, np.searchsorted(ignored, hit)]
+        from_none = np.pad(ignored_so_far, ((0, 0), (1, 0)))
+        num_before = np.searchsorted(ignored, hit)
+        num_ignored = from_none[:, num_before]
         num_hits = np.cumsum(weights[:, hit], axis=1)  # [R, H]
         num_counted = num_seen[:, hit] - num_ignored
         precision = num_hits / (num_counted + np.spacing(1.0))
@@ -110,6 +125,7 @@ def _average_precision(states: NDArray[np.int8], weights: Ints, truth: Floats) -
         highest = from_the_end[:, ::-1]
         envelope = np.pad(highest, ((0, 0), (0, 1)))  # [R, H + 1]
         for r in np.flatnonzero(truth):
-            first = np.searchsorted(num_hits[r] / truth[r], RECALL_POINTS)
+            recall = num_hits[r] / truth[r]
+            first = np.searchsorted(recall, RECALL_POINTS)
             ap[t, r] = envelope[r, first].mean()
     return ap

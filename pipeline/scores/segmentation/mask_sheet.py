@@ -10,7 +10,10 @@ import numpy as np
 from synthaug.pipeline.core.arrays import Bytes, Flags, Floats
 from synthaug.pipeline.core.images import encode
 
-CELL, GAP, LINE, NAME = 64, 6, 16, 96  # pixels: a mask, the space around it, a line of text, a name
+CELL = 64  # pixels: a mask,
+GAP = 6  # the space around it,
+LINE = 16  # a line of text,
+NAME = 96  # a name
 HEAD = ("made", "most like it")
 
 
@@ -26,18 +29,20 @@ class MaskRow:
 
 def mask_sheet(rows: Sequence[MaskRow], side: int) -> bytes:
     """Return a PNG with a line per row; masks are [side * side], white on black."""
-    columns = 1 + max(len(row.nearest) for row in rows)
-    width = NAME + columns * (CELL + GAP)
+    most = max(len(row.nearest) for row in rows)
+    width = NAME + (1 + most) * (CELL + GAP)
     height = CELL + LINE + GAP
-    sheet = np.full((LINE + len(rows) * height, width, 3), 255, np.uint8)
+    shape = (LINE + len(rows) * height, width, 3)
+    sheet = np.full(shape, 255, np.uint8)
     _write(sheet, HEAD[0], (NAME, LINE - 4))
     _write(sheet, HEAD[1], (NAME + CELL + GAP, LINE - 4))
     for number, row in enumerate(rows):
         top = LINE + number * height
         _write(sheet, row.name, (GAP, top + CELL // 2))
         _place(sheet, row.mask, side, top, NAME)
-        for column, (mask, iou) in enumerate(zip(row.nearest, row.ious, strict=True), start=1):
-            left = NAME + column * (CELL + GAP)
+        left = NAME
+        for mask, iou in zip(row.nearest, row.ious, strict=True):
+            left += CELL + GAP
             _place(sheet, mask, side, top, left)
             _write(sheet, f"{iou:.2f}", (left, top + CELL + LINE - 4))
     return encode(sheet, "png")
@@ -46,11 +51,13 @@ def mask_sheet(rows: Sequence[MaskRow], side: int) -> bytes:
 def _place(sheet: Bytes, mask: Flags, side: int, top: int, left: int) -> None:
     """Draw a mask [side * side] into a cell, each of its pixels as the nearest one."""
     nearest = np.arange(CELL) * side // CELL
-    square = mask.reshape(side, side)[nearest[:, None], nearest]
-    sheet[top : top + CELL, left : left + CELL] = np.where(square, 255, 0)[..., None]
-    border = sheet[top : top + CELL, left : left + CELL]
-    border[[0, -1]] = 128
-    border[:, [0, -1]] = 128
+    pixels = mask.reshape(side, side)
+    square = pixels[np.ix_(nearest, nearest)]
+    levels = np.where(square, 255, 0)
+    cell = sheet[top : top + CELL, left : left + CELL]
+    cell[:] = levels[..., None]
+    cell[[0, -1]] = 128
+    cell[:, [0, -1]] = 128
 
 
 def _write(sheet: Bytes, text: str, corner: tuple[int, int]) -> None:
