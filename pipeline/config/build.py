@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-import yaml
-
 from synthaug.detectors import DETECTORS, backend
 from synthaug.generators import GENERATORS, load_system
 from synthaug.pipeline.config.schema import (
@@ -55,13 +53,6 @@ def short(text: str) -> str:
 
 def _show(value: Any) -> str:
     return short(repr(value))
-
-
-def one_line(err: Exception) -> str:
-    """Return a library's message on one line, without its advice."""
-    if isinstance(err, yaml.MarkedYAMLError) and err.problem_mark:
-        return f"{err.problem} (line {err.problem_mark.line + 1})"
-    return " ".join(str(err).split("See https://")[0].split())
 
 
 def build(raw: Json, stem: str) -> Job:
@@ -302,11 +293,12 @@ def _make(cls: Any, values: Mapping[str, Any], key: str) -> Any:
     try:
         return cls(**values)
     except ValueError as err:
-        head, colon, rest = one_line(err).partition(": ")
+        complaint = " ".join(str(err).split())
+        head, colon, rest = complaint.partition(": ")
         known = values.keys() | _field_names(cls)
         if colon and head.split(".")[0] in known:
             raise FaultError(join(key, head), rest) from err
-        raise FaultError(key, one_line(err)) from err
+        raise FaultError(key, complaint) from err
 
 
 def _convert(hint: Any, value: Any, key: str) -> Any:

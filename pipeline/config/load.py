@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import yaml
 
-from synthaug.pipeline.config.build import FaultError, build, join, one_line, short
+from synthaug.pipeline.config.build import FaultError, build, join, short
 from synthaug.pipeline.config.renamed import Source, rename_old_keys, source_of
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.config.shipped_jobs import (
@@ -158,7 +158,7 @@ def _parse(path: Path, text: str) -> yaml.MappingNode:
                 )
         root = yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError as err:
-        raise JobError(f"{path}: is not valid YAML: {one_line(err)}") from err
+        raise JobError(f"{path}: is not valid YAML: {_without_advice(err)}") from err
     if root is None:
         return yaml.MappingNode("tag:yaml.org,2002:map", [])
     if not isinstance(root, yaml.MappingNode):
@@ -256,9 +256,17 @@ def _compose(path: Path, overrides: Sequence[str]) -> Json:
             inherited = f"hydra.searchpath=[{FOLDER.as_uri()}]"  # for a job in another folder
             composed = compose(config_name=path.stem, overrides=[inherited, *overrides])
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as err:
-        raise FaultError("", one_line(err)) from err
+        raise FaultError("", _without_advice(err)) from err
     raw = OmegaConf.to_container(composed, resolve=False)
     return cast(Json, raw)
+
+
+def _without_advice(err: Exception) -> str:
+    """Return what YAML, Hydra or OmegaConf say is wrong, on one line."""
+    if isinstance(err, yaml.MarkedYAMLError) and err.problem_mark:
+        return f"{err.problem} (line {err.problem_mark.line + 1})"
+    complaint, _, _ = str(err).partition("See https://")
+    return " ".join(complaint.split())
 
 
 def _parse_override(text: str, sources: dict[str, Source]) -> str:
