@@ -12,8 +12,9 @@ import torch
 from synthaug.generators.base import Maps, SamplerOptions, Samples
 from synthaug.generators.crn.fast import FastCascade
 from synthaug.generators.crn.network import CascadedRefinement
-from synthaug.generators.nn.precision import uses_bfloat16
-from synthaug.generators.spade.sampler import checked_semantics, to_pixels
+from synthaug.generators.nn.pixels import to_pixels
+from synthaug.generators.nn.precision import dtype_of
+from synthaug.generators.spade.sampler import checked_semantics
 
 
 class CrnSampler:
@@ -24,9 +25,7 @@ class CrnSampler:
         self.size = network.config.size  # (H, W)
         self.num_classes = network.num_classes
         self.device = options.device
-        dtype = torch.float32
-        if uses_bfloat16(options.precision, options.device):
-            dtype = torch.bfloat16
+        dtype = dtype_of(options.precision, options.device)
         on_device = network.eval().to(options.device)
         self.network = FastCascade(on_device, dtype)
 

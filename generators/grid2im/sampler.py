@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,8 @@ from synthaug.generators.grid2im.fast import FastGenerator
 from synthaug.generators.grid2im.network import Grid2ImGenerator, attributes_of
 from synthaug.generators.nn.crops import as_slots
 from synthaug.generators.nn.latents import truncated_normal
-from synthaug.generators.nn.precision import uses_bfloat16
+from synthaug.generators.nn.pixels import to_pixels
+from synthaug.generators.nn.precision import dtype_of
 from synthaug.generators.sg2im.graphs import SceneGraphs, scene_graphs
 
 
@@ -29,9 +29,7 @@ class Grid2ImSampler:
 
     def __init__(self, network: Grid2ImGenerator, options: SamplerOptions) -> None:
         on_device = network.eval().to(options.device)
-        dtype = torch.float32
-        if uses_bfloat16(options.precision, options.device):
-            dtype = torch.bfloat16
+        dtype = dtype_of(options.precision, options.device)
         self.network = FastGenerator(on_device, dtype, options.compiled)
         self.config = network.config
         self.size = network.config.size  # (H, W)
@@ -63,10 +61,6 @@ class Grid2ImSampler:
         noise = noise.to(self.device)
         attributes = attributes_of(graphs)
         images, placed = self.network(graphs, attributes, noise)
-        levels = (images + 1) * 127.5
-        levels = levels.round().clamp(0, 255)
-        pixels = levels.to(torch.uint8)
-        channels_last = pixels.permute(0, 2, 3, 1).cpu().numpy()
         in_slots = as_slots(placed.float(), graphs.is_row)
         masks = in_slots[:, :-1].clamp(0, 1)  # without the whole image's
-        return Samples(np.ascontiguousarray(channels_last), masks.cpu().numpy())
+        return Samples(to_pixels(images), masks.cpu().numpy())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +17,8 @@ from synthaug.generators.layout2im.rows import rows_of
 from synthaug.generators.nn.crops import as_slots
 from synthaug.generators.nn.imagenet import imagenet_pixels
 from synthaug.generators.nn.latents import truncated_normal
-from synthaug.generators.nn.precision import uses_bfloat16
+from synthaug.generators.nn.pixels import as_array
+from synthaug.generators.nn.precision import dtype_of
 
 
 class Layout2ImSampler:
@@ -26,9 +26,7 @@ class Layout2ImSampler:
 
     def __init__(self, network: Layout2ImGenerator, options: SamplerOptions) -> None:
         on_device = network.eval().to(options.device)
-        dtype = torch.float32
-        if uses_bfloat16(options.precision, options.device):
-            dtype = torch.bfloat16
+        dtype = dtype_of(options.precision, options.device)
         self.network = FastGenerator(on_device, dtype, options.compiled)
         self.config = network.config
         self.size = network.config.size  # (H, W)
@@ -55,8 +53,7 @@ class Layout2ImSampler:
         z = self.draw(conditions.labels.shape[1], seeds).to(self.device)
         rows = rows_of(conditions.to(self.device))
         painted = self.network(rows, z[rows.is_row])
-        masks = as_slots(painted.masks.float(), rows.is_row)
         pixels = imagenet_pixels(painted.images, self.config.stretch)
-        channels_last = pixels.permute(0, 2, 3, 1).cpu().numpy()
-        in_slots = masks.clamp(0, 1).cpu().numpy()
-        return Samples(np.ascontiguousarray(channels_last), in_slots)
+        masks = as_slots(painted.masks.float(), rows.is_row)
+        masks = masks.clamp(0, 1)
+        return Samples(as_array(pixels), masks.cpu().numpy())

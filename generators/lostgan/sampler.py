@@ -20,7 +20,8 @@ from synthaug.generators.lostgan.fast import FastGenerator
 from synthaug.generators.lostgan.network import LostGanGenerator, with_background
 from synthaug.generators.nn.latents import truncated_normal
 from synthaug.generators.nn.layers import resize
-from synthaug.generators.nn.precision import uses_bfloat16
+from synthaug.generators.nn.pixels import to_pixels
+from synthaug.generators.nn.precision import dtype_of
 
 
 class LostGanSampler:
@@ -78,12 +79,8 @@ class LostGanSampler:
         z_image = z_image.to(self.device)
         z_objects = z_objects.to(self.device)
         images, stacks = self.network(layouts, z_image, z_objects)
-        values = (images.float() + 1) * 127.5
-        pixels = values.round().clamp(0, 255).to(torch.uint8)
-        channels_last = pixels.permute(0, 2, 3, 1).cpu().numpy()
-        channels_last = np.ascontiguousarray(channels_last)
         without_background = tuple(stack[:, :slots] for stack in stacks)
-        return channels_last, without_background
+        return to_pixels(images.float()), without_background
 
     @torch.inference_mode()
     def at_full_size(self, stack: Tensor) -> NDArray[np.float32]:
@@ -100,9 +97,7 @@ def _fast_form(network: LostGanGenerator, options: SamplerOptions) -> nn.Module:
     """
     if network.config.normalization != "isla":
         return network
-    dtype = torch.float32
-    if uses_bfloat16(options.precision, options.device):
-        dtype = torch.bfloat16
+    dtype = dtype_of(options.precision, options.device)
     return FastGenerator(network, dtype, options.compiled)
 
 

@@ -14,6 +14,13 @@ def uses_bfloat16(precision: str, device: torch.device | str) -> bool:
     return precision == "bfloat16"
 
 
+def dtype_of(precision: str, device: torch.device | str) -> torch.dtype:
+    """Return the format of numbers that `precision` means on a device."""
+    if uses_bfloat16(precision, device):
+        return torch.bfloat16
+    return torch.float32
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether the hardware has bfloat16; emulated, it is slower."""
     if device.type == "cuda":

@@ -8,21 +8,20 @@ import torch
 from torch import Tensor
 
 from synthaug.generators.base import Layouts, Maps, SamplerOptions, Samples
-from synthaug.generators.nn.precision import uses_bfloat16
+from synthaug.generators.nn.pixels import to_pixels
+from synthaug.generators.nn.precision import dtype_of
 from synthaug.generators.pix2pix.config import MapConfig
 from synthaug.generators.pix2pix.fast import BoxStem, FastUNet, MapStem
 from synthaug.generators.pix2pix.network import UNet
 from synthaug.generators.pix2pix.painting import visible_boxes
-from synthaug.generators.spade.sampler import checked_semantics, to_pixels
+from synthaug.generators.spade.sampler import checked_semantics
 
 
 class _Production:
     """The fast form of a network on a device."""
 
     def __init__(self, network: UNet, options: SamplerOptions) -> None:
-        dtype = torch.float32
-        if uses_bfloat16(options.precision, options.device):
-            dtype = torch.bfloat16
+        dtype = dtype_of(options.precision, options.device)
         on_device = network.eval().to(options.device)
         self.network = FastUNet(on_device, dtype)
         self.noise = network.config.noise
@@ -82,7 +81,8 @@ class MapSampler:
         maps = checked_semantics(
             on_device, self.size, self.num_classes, config.dont_care, config.edges
         )
-        return Samples(to_pixels(self.production.images(self.stem(maps), seeds)))
+        images = self.production.images(self.stem(maps), seeds)
+        return Samples(to_pixels(images))
 
 
 def first_weight(network: UNet) -> Tensor:

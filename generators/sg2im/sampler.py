@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from synthaug.generators.base import Layouts, SamplerOptions, Samples
 from synthaug.generators.nn.crops import as_slots
 from synthaug.generators.nn.imagenet import imagenet_pixels
-from synthaug.generators.nn.precision import uses_bfloat16
+from synthaug.generators.nn.pixels import as_array
+from synthaug.generators.nn.precision import dtype_of
 from synthaug.generators.sg2im.fast import FastGenerator
 from synthaug.generators.sg2im.graphs import SceneGraphs, scene_graphs
 from synthaug.generators.sg2im.network import Sg2ImGenerator
@@ -26,9 +26,7 @@ class Sg2ImSampler:
 
     def __init__(self, network: Sg2ImGenerator, options: SamplerOptions) -> None:
         on_device = network.eval().to(options.device)
-        dtype = torch.float32
-        if uses_bfloat16(options.precision, options.device):
-            dtype = torch.bfloat16
+        dtype = dtype_of(options.precision, options.device)
         self.network = FastGenerator(on_device, dtype, options.compiled)
         self.config = network.config
         self.size = network.config.size  # (H, W)
@@ -37,15 +35,18 @@ class Sg2ImSampler:
     def draw(self, layouts: Layouts, seeds: Sequence[int]) -> tuple[SceneGraphs, Tensor]:
         """Return scene graphs and noise [B, N, S, S]: of each image by its own seed."""
         config = self.config
-        streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        shape = (config.noise, config.resolution, config.resolution)
+        streams = []
         noise = []
-        for rng in streams:
-            shape = (config.noise, config.resolution, config.resolution)
+        for seed in seeds:
+            rng = torch.Generator().manual_seed(seed)
             noise.append(torch.randn(shape, generator=rng))
-        graphs = scene_graphs(
-            layouts, lambda image, count: torch.rand(count, 2, generator=streams[image])
-        )
-        return graphs, torch.stack(noise)
+            streams.append(rng)
+
+        def points(image: int, count: int) -> Tensor:
+            return torch.rand(count, 2, generator=streams[image])
+
+        return scene_graphs(layouts, points), torch.stack(noise)
 
     @torch.inference_mode()
     def sample(self, conditions: Layouts, seeds: Sequence[int]) -> Samples:
@@ -57,16 +58,20 @@ class Sg2ImSampler:
         config = self.config
         graphs, noise = self.draw(conditions, seeds)
         graphs = graphs.to(self.device)
-        masks = graphs.masks if config.given_masks else None
-        boxes = graphs.boxes if config.given_boxes else None
+        masks = None
+        boxes = None
+        if config.given_masks:
+            masks = graphs.masks
+        if config.given_boxes:
+            boxes = graphs.boxes
         painted = self.network(graphs, noise.to(self.device), boxes, masks)
-        placed = as_slots(painted.placed, graphs.is_row)[:, :-1].float()
+        pixels = imagenet_pixels(painted.images, config.stretch)
+        # without the whole image's slot
+        placed = as_slots(painted.placed, graphs.is_row)[:, :-1]
+        placed = placed.float().clamp(0, 1)
         predicted = None
         if not config.given_boxes:
             in_image = painted.boxes.float().clamp(0, 1)
-            predicted = as_slots(in_image, graphs.is_row)[:, :-1].cpu().numpy()
-        images = imagenet_pixels(painted.images, config.stretch)
-        channels_last = images.permute(0, 2, 3, 1).cpu().numpy()
-        return Samples(
-            np.ascontiguousarray(channels_last), placed.clamp(0, 1).cpu().numpy(), predicted
-        )
+            in_slots = as_slots(in_image, graphs.is_row)
+            predicted = in_slots[:, :-1].cpu().numpy()
+        return Samples(as_array(pixels), placed.cpu().numpy(), predicted)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from synthaug.generators.base import Maps, SamplerOptions, Samples
-from synthaug.generators.nn.precision import uses_bfloat16
+from synthaug.generators.nn.pixels import to_pixels
+from synthaug.generators.nn.precision import dtype_of
 from synthaug.generators.spade.fast import FastGenerator
 from synthaug.generators.spade.network import SpadeGenerator
 from synthaug.generators.spade.semantics import Semantics, semantics
@@ -25,9 +24,7 @@ class SpadeSampler:
         self.num_classes = network.num_classes
         self.config = network.config
         self.device = options.device
-        dtype = torch.float32
-        if uses_bfloat16(options.precision, options.device):
-            dtype = torch.bfloat16
+        dtype = dtype_of(options.precision, options.device)
         on_device = network.eval().to(options.device)
         self.network = self.runner(on_device, dtype)
         self.size = network.config.size  # (H, W)
@@ -76,14 +73,6 @@ def checked_semantics(
             "use maps of its data set"
         )
     return semantics(maps, dont_care, edges)
-
-
-def to_pixels(images: Tensor) -> NDArray[np.uint8]:
-    """Return images [B, 3, H, W] in [-1, 1] as pixels [B, H, W, 3]."""
-    values = ((images + 1) * 127.5).round()
-    pixels = values.clamp(0, 255).to(torch.uint8)
-    channels_last = pixels.permute(0, 2, 3, 1).cpu().numpy()
-    return np.ascontiguousarray(channels_last)
 
 
 def draw_latent(length: int, seed: int) -> Tensor:

@@ -46,7 +46,7 @@ def sample_of(scene: Scene, image: Bytes, masks: bool = False) -> Sample:
     """
     from synthaug.detectors.base import Sample
 
-    objects = scene.objects.select(~scene.objects.iscrowd)
+    objects = scene.objects.without_crowds()
     stack = None
     if masks and None not in objects.rle:
         stack = decode_all(objects, scene.size)

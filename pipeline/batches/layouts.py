@@ -14,7 +14,7 @@ import numpy as np
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.core.arrays import Flags, Floats32, Ints
-from synthaug.pipeline.core.boxes import Size, mirror_boxes, relative_boxes, whole_pixels
+from synthaug.pipeline.core.boxes import Size, box_areas, mirror_boxes, relative_boxes, whole_pixels
 from synthaug.pipeline.core.images import resize_maps
 from synthaug.pipeline.core.masks import decode
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
@@ -40,8 +40,7 @@ class LayoutFilter:
         A share of the image, of their boxes.
         """
         objects = scene.objects
-        sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
-        share = sides.prod(1) / (scene.height * scene.width)
+        share = box_areas(objects.boxes) / (scene.height * scene.width)
         return np.asarray(~objects.iscrowd & (share > self.min_area))
 
     def select(self, scene: Scene) -> Objects:

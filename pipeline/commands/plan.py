@@ -56,7 +56,7 @@ def plan(job: Job, console: Console) -> list[str]:
 
 
 def _layout(scene: Scene) -> Layout:
-    objects = scene.objects.select(~scene.objects.iscrowd)
+    objects = scene.objects.without_crowds()
     return Layout(objects.category, relative_boxes(objects.boxes, scene.size))
 
 

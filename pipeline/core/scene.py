@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core.arrays import Flags, Floats32, Ints
-from synthaug.pipeline.core.boxes import Boxes, Size, scale_boxes
+from synthaug.pipeline.core.boxes import Boxes, Size, box_areas, scale_boxes
 from synthaug.pipeline.core.json_values import Json
 
 SOURCES = ("human", "pseudo", "synthetic")
@@ -39,6 +39,11 @@ class Category:
     name: str
     supercategory: str = ""
     isthing: bool = True
+
+
+def thing_flags(categories: Iterable[Category]) -> Flags:
+    """Return whether each class [C] is a thing."""
+    return np.array([category.isthing for category in categories], bool)
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,10 @@ class Objects:
                 columns[column.name] = tuple(values[i] for i in index)
         return Objects(**columns)
 
+    def without_crowds(self) -> Objects:
+        """Return the objects that are no crowds."""
+        return self.select(~self.iscrowd)
+
     def scaled(self, old: Size, new: Size) -> Objects:
         """Return the objects of an image of size `old` as they lie in one of `new`.
 
@@ -144,7 +153,6 @@ class Objects:
         """
         n = len(category)
         box = np.asarray(boxes, np.float32).reshape(n, 4)
-        sides = box[:, 2:] - box[:, :2]
 
         def array(name: str, dtype: type[np.generic], default: Any) -> NDArray[Any]:
             return np.asarray(columns.pop(name, default), dtype)
@@ -157,7 +165,7 @@ class Objects:
             boxes=box,
             id=array("id", np.int64, np.arange(1, n + 1)),
             rle=texts("rle", None),
-            area=array("area", np.float32, sides[:, 0] * sides[:, 1]),
+            area=array("area", np.float32, box_areas(box)),
             iscrowd=array("iscrowd", np.bool_, np.zeros(n)),
             isthing=array("isthing", np.bool_, np.ones(n)),
             score=array("score", np.float32, np.ones(n)),

@@ -67,7 +67,7 @@ def constant_list(table: Dataset, classes: Sequence[int]) -> ConstantList:
     boxes: dict[int, list[Boxes]] = {label: [] for label in classes}
     images: dict[int, list[Ints]] = {label: [] for label in classes}
     for index, scene in enumerate(table):
-        objects = scene.objects.select(~scene.objects.iscrowd)
+        objects = scene.objects.without_crowds()
         shares = relative_boxes(objects.boxes, scene.size)
         for label in np.intersect1d(objects.category, classes).tolist():
             own = shares[objects.category == label]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.arrays import Flags
-from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.boxes import Size, box_areas
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.images import Header
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
@@ -80,8 +80,7 @@ class DrawnDataset(CheckedDataset[DrawnImage]):
         rles = [counts_of(drawn, row.size) for drawn in row.objects]
         corners = [drawn.box for drawn in row.objects]
         boxes = np.array(corners, np.float32).reshape(-1, 4)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        area = sides.prod(1)
+        area = box_areas(boxes)
         for k, rle in enumerate(rles):
             if rle is not None:
                 area[k] = masks.area(rle)

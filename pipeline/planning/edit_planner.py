@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.arrays import Flags, Floats, Ints
 from synthaug.pipeline.core.boxes import Boxes, absolute_boxes, box_areas, intersection_areas
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene
+from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, thing_flags
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.planning import placement
 from synthaug.pipeline.planning.exchange import Layout, Pool, vary
@@ -117,7 +117,7 @@ class EditPlanner:
         self.categories = categories
         self.num_sources = len(sources)
         layouts = [source.layout for source in sources]
-        self.isthing = np.array([category.isthing for category in categories], bool)
+        self.isthing = thing_flags(categories)
         self.pool = Pool.of(layouts, len(categories))
         present = self.pool.counts()  # [C]
         missing = missing_objects(labelled, self.isthing, config.objects_per_class)

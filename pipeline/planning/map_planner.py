@@ -24,7 +24,14 @@ from synthaug.pipeline.core.arrays import Flags, Floats, Ints
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.masks import panoptic_png
 from synthaug.pipeline.core.panoptic_maps import objects_of, replace_ids, segments_of
-from synthaug.pipeline.core.scene import Dataset, ImageRef, Provenance, Scene, class_counts
+from synthaug.pipeline.core.scene import (
+    Dataset,
+    ImageRef,
+    Provenance,
+    Scene,
+    class_counts,
+    thing_flags,
+)
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.planning.map_canvas import Canvas, Cutout, Fit, RealMap, cutout, real_map
 from synthaug.pipeline.planning.planner import NO_PLACE
@@ -115,8 +122,7 @@ class MapPlanner:
         weakness = dict(config.weakness)
         target = target_counts(things, self.categories, config.target, counts, weakness=weakness)
         self.exchange = exchange(things, target, config.count)
-        is_thing = [category.isthing for category in self.categories]
-        isthing = np.array(is_thing, bool)
+        isthing = thing_flags(self.categories)
         # stuff is copied as it is
         stuff = class_counts(table, len(self.categories)) * per_table
         self.natural: Floats = np.where(isthing, things, stuff)

@@ -13,7 +13,7 @@ import numpy as np
 
 from synthaug.pipeline.core.arrays import Flags, Floats, Ints
 from synthaug.pipeline.core.errors import JobError, suggest
-from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.core.scene import Category, thing_flags
 
 PRIOR_OBJECTS = 10  # validation objects at which a class's own AP counts as much as the mean of all
 
@@ -141,8 +141,7 @@ def _counts_by_name(
 
 def _things_that_occur(natural: Floats, categories: tuple[Category, ...]) -> Flags:
     """Return the classes [C] whose counts a target may change."""
-    isthing = np.array([category.isthing for category in categories])
-    return isthing & (natural > 0)
+    return thing_flags(categories) & (natural > 0)
 
 
 def deficit_counts(
@@ -189,8 +188,7 @@ def chosen_classes(
     classes the two rarer ones, of equal ones all. JobError, which names the key, for a name that no
     thing has.
     """
-    isthing = np.array([category.isthing for category in categories], bool)
-    occurs = isthing & (labelled > 0)
+    occurs = thing_flags(categories) & (labelled > 0)
     if not occurs.any() or ALL in names:
         return occurs
     chosen = np.zeros(len(categories), bool)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.pipeline.core.arrays import Bytes
+from synthaug.pipeline.core.boxes import box_areas
 from synthaug.pipeline.core.errors import suggest
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.json_values import Json
@@ -310,7 +311,7 @@ def layout_objects(scene: Scene) -> Objects:
 
     Without crowds, their boxes as asked for.
     """
-    objects = scene.objects.select(~scene.objects.iscrowd)
+    objects = scene.objects.without_crowds()
     return replace(objects, boxes=objects.layout_boxes)
 
 
@@ -323,7 +324,6 @@ def detection_truth(scene: Scene) -> Objects:
     """
     objects = scene.objects
     boxes = np.where(objects.iscrowd[:, None], objects.boxes, objects.layout_boxes)
-    sides = boxes[:, 2:] - boxes[:, :2]
     is_other_box = (boxes != objects.boxes).any(axis=1)
-    area = np.where(is_other_box, sides[:, 0] * sides[:, 1], objects.area)
+    area = np.where(is_other_box, box_areas(boxes), objects.area)
     return replace(objects, boxes=boxes, area=area)

@@ -122,7 +122,7 @@ class PlanWriter:
             for index in indices:
                 scene = self._planner.scene(index)
                 writer.write([scene])
-                objects = scene.objects.select(~scene.objects.iscrowd)
+                objects = scene.objects.without_crowds()
                 counts.update(categories[c].name for c in objects.category.tolist())
                 assert scene.provenance is not None
                 num_without_place += scene.provenance.reason.count(NO_PLACE)

@@ -18,6 +18,7 @@ import numpy as np
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.arrays import Flags, Ints
+from synthaug.pipeline.core.boxes import box_areas
 from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
@@ -290,11 +291,10 @@ class _Labeller:
         numbers = np.flatnonzero(is_region).tolist()
         for number, region in zip(numbers, regions, strict=True):
             rle[number] = region
-        areas = []
+        areas: list[float] = []
         for box, code in zip(kept.boxes, rle, strict=True):
             if code is None:
-                sides = box[2:] - box[:2]
-                areas.append(sides.prod())
+                areas.append(float(box_areas(box)))
             else:
                 areas.append(masks.area(code))
         labels = kept.labels.tolist()

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthaug.pipeline.config.schema import Job, section_dict
-from synthaug.pipeline.core.arrays import Flags
+from synthaug.pipeline.core.boxes import box_areas
 from synthaug.pipeline.core.images import decode
 from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.links import Link
-from synthaug.pipeline.core.scene import Category, Dataset, Scene
+from synthaug.pipeline.core.scene import Category, Dataset, Scene, thing_flags
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder, file_digest, link_all
 from synthaug.pipeline.detection.floor import with_detections_of
@@ -158,13 +158,13 @@ def fit_thresholds(spec: Spec) -> Json:
     """
     section = spec.job.verify
     table = spec.split("labelled", pixels=False)
-    things = _things(table.categories)
+    things = thing_flags(table.categories)
     stored = Folder.at(spec.out).sub(DETECTIONS)
     rows = list(read_rows(stored))
     required = Requirements(
         section.recall, section.min_recall, section.min_truths, section.precision
     )
-    areas = box_areas(table)
+    areas = labelled_areas(table)
     least = verification_thresholds.least_areas(areas, len(things), section.small)
     seed = seed_for(spec.job.seed, "verify", "folds")
     usual = [row.with_predictions(row.pred_scores >= LEAST_SCORE) for row in rows]
@@ -207,25 +207,19 @@ def with_judge(own: ClassThresholds, judge: TailJudge) -> ClassThresholds:
     return replace(own, judge=judge.judge, margin=judge.margin)
 
 
-def box_areas(table: Dataset) -> dict[int, list[float]]:
+def labelled_areas(table: Dataset) -> dict[int, list[float]]:
     """Return the areas of all labelled boxes, shares of their images, by class.
 
     Crowds are left out.
     """
     areas: dict[int, list[float]] = {}
     for scene in table:
-        objects = scene.objects.select(~scene.objects.iscrowd)
-        sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
-        shares = sides.prod(1) / (scene.height * scene.width)
+        objects = scene.objects.without_crowds()
+        shares = box_areas(objects.boxes) / (scene.height * scene.width)
         labels = objects.category.tolist()
         for label, share in zip(labels, shares.tolist(), strict=True):
             areas.setdefault(label, []).append(share)
     return areas
-
-
-def _things(categories: Sequence[Category]) -> Flags:
-    """Return whether each class is a thing [C]."""
-    return np.array([category.isthing for category in categories], bool)
 
 
 def read_thresholds(fitted: Mapping[str, Any], categories: Sequence[Category]) -> Thresholds:
@@ -234,7 +228,7 @@ def read_thresholds(fitted: Mapping[str, Any], categories: Sequence[Category]) -
     for category in categories:
         of_classes.append(ClassThresholds(**fitted["bars"][category.name]))
     least = np.array(fitted["least_area"])
-    return verification_thresholds.stack(of_classes, _things(categories), least)
+    return verification_thresholds.stack(of_classes, thing_flags(categories), least)
 
 
 class _Verifier:

@@ -87,7 +87,7 @@ def read_layout(reference: str, image: str | None) -> GivenLayout:
         )
     dataset = open_dataset(reference, Path(), key="LAYOUT")
     scene = _pick(dataset, reference, image)
-    objects = scene.objects.select(~scene.objects.iscrowd)
+    objects = scene.objects.without_crowds()
     names = [dataset.categories[c].name for c in objects.category.tolist()]
     boxes: list[Box] = []
     for x0, y0, x1, y1 in objects.layout_boxes.tolist():

@@ -103,7 +103,7 @@ def paint_layouts(
 
     scenes = []
     for scene in planned:
-        objects = scene.objects.select(~scene.objects.iscrowd)
+        objects = scene.objects.without_crowds()
         scenes.append(scene.with_objects(objects))
     samples = sample_layouts(sampler, scenes)
     edited = []

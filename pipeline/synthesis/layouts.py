@@ -124,7 +124,7 @@ class LayoutConditioning(Conditioning):
 
         The generator is told of boxes alone.
         """
-        conditions = scene.objects.select(~scene.objects.iscrowd)
+        conditions = scene.objects.without_crowds()
         return replace(scene, panoptic=None, objects=conditions)
 
     def batches(

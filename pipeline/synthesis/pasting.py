@@ -16,7 +16,7 @@ from synthaug.generators import copy_paste
 from synthaug.generators.copy_paste import Config, Cutout, Frame, Piece
 from synthaug.pipeline.batches.pixels import Pixels
 from synthaug.pipeline.core.arrays import Bytes, Flags, Floats, Floats32, Ints
-from synthaug.pipeline.core.boxes import Boxes, clip_boxes
+from synthaug.pipeline.core.boxes import Boxes, box_areas, clip_boxes
 from synthaug.pipeline.core.masks import decode_all, encode_with_boxes
 from synthaug.pipeline.core.scene import Category, Objects, Scene
 from synthaug.pipeline.core.seeding import rng_for
@@ -62,11 +62,9 @@ class Canvas:
             corners = rounded.clip(0, [width, height] * 2)
             x0, y0, x1, y1 = corners.tolist()
             masks[number, y0:y1, x0:x1] = True
-        sides = boxes[:, 2:] - boxes[:, :2]
         scale_y, scale_x = frame.scale
-        box_area = sides.prod(1)
         mask_area = objects.area * (scale_y * scale_x)
-        area = np.where(has_mask, mask_area, box_area)
+        area = np.where(has_mask, mask_area, box_areas(boxes))
         area = area.astype(np.float64)
         moved = Objects.build(
             objects.category,
@@ -231,12 +229,10 @@ def _visible_shapes(canvas: Canvas, added: Added, visible: Flags) -> Shapes:
     clipped = clip_boxes(old.boxes, size)
     of_canvas = np.where(keeps_box[:, None], clipped, tight[:num_old])
     boxes = np.concatenate([of_canvas, new]).astype(np.float32)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    box_area = sides.prod(1)
     rle: list[str | None] = [None] * len(rles)
     for number in np.flatnonzero(has_mask).tolist():
         rle[number] = rles[number]
-    shape_area = np.where(has_mask, area, box_area)
+    shape_area = np.where(has_mask, area, box_areas(boxes))
     return Shapes(boxes, rle, shape_area.astype(np.float64))
 
 

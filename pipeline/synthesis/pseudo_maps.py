@@ -32,7 +32,7 @@ def can_compose(scene: Scene) -> bool:
 
     Enough is one that is no ignore region.
     """
-    objects = scene.objects.select(~scene.objects.iscrowd)
+    objects = scene.objects.without_crowds()
     all_pseudo = all(source == "pseudo" for source in objects.source)
     return all_pseudo and any(rle is not None for rle in objects.rle)
 

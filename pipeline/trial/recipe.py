@@ -51,7 +51,7 @@ def sample_of(scene: Scene, image: Bytes, recipe: Recipe) -> Sample:
     """
     from synthaug.detectors.base import Sample
 
-    objects = scene.objects.select(~scene.objects.iscrowd)
+    objects = scene.objects.without_crowds()
     box_loss = learned_boxes(objects, recipe.added_boxes, recipe.pseudo_boxes)
     is_synthetic = scene.provenance is not None
     some_loss = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from synthaug.pipeline.core.arrays import Flags, Floats, Floats32
-from synthaug.pipeline.core.scene import Dataset
+from synthaug.pipeline.core.scene import Dataset, thing_flags
 from synthaug.pipeline.scores.detection.evaluator import DetectionRow
 from synthaug.pipeline.verification import prototypes, tail_judges
 from synthaug.pipeline.verification.crops import BoxFeatures, features_of, labelled_crops
@@ -45,8 +45,7 @@ def choose_judges(
     The latter where crops judge a class. `rows` are the detections on the validation images, down
     to the lower bar. Classes without a true object there are left out: nothing can be shown.
     """
-    is_thing = [category.isthing for category in tables.bare.categories]
-    things = np.array(is_thing, bool)
+    things = thing_flags(tables.bare.categories)
     usual = stack(fitted, things, least_area)
     claims: dict[int, list[ClaimedBox]] = {}
     for label, own in enumerate(fitted):

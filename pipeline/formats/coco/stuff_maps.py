@@ -26,7 +26,7 @@ from synthaug.pipeline.core.arrays import Ints
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.json_values import Json
-from synthaug.pipeline.core.scene import Category, ImageRef, Scene
+from synthaug.pipeline.core.scene import Category, ImageRef, Scene, thing_flags
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
 from synthaug.pipeline.formats.coco import records as coco
@@ -74,7 +74,7 @@ class StuffMapsDataset(CheckedDataset[Row]):
         """`digest` is that of the instances file."""
         super().__init__(categories, rows, skipped)
         self._digest = digest
-        self._isthing = np.array([category.isthing for category in categories])
+        self._isthing = thing_flags(categories)
 
     def scene(self, index: int, row: Row) -> Scene:
         """Return a scene; DatasetError when its map is broken or has a wrong value."""

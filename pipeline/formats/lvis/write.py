@@ -134,7 +134,7 @@ class LvisWriter(CocoWriter):
 
     def _count(self, scene: Scene) -> None:
         """Count the objects of a scene, and the image for each class it shows."""
-        objects = scene.objects.select(~scene.objects.iscrowd)
+        objects = scene.objects.without_crowds()
         for label in objects.category.tolist():
             self.instance_count[label] += 1
         classes = set(objects.category.tolist())

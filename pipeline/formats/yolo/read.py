@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from synthaug.pipeline.core import masks
-from synthaug.pipeline.core.boxes import Size
+from synthaug.pipeline.core.boxes import Size, box_areas
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.images import header_of_file
 from synthaug.pipeline.core.scene import Category, Objects, Scene
@@ -93,8 +93,9 @@ class YoloDataset(CheckedDataset[Frame]):
 
     def scene(self, index: int, row: Frame) -> Scene:
         """Return a scene; polygons are filled."""
-        boxes = np.array([box_of(shape) for shape in row.shapes], np.float32).reshape(-1, 4)
-        area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+        corners = [box_of(shape) for shape in row.shapes]
+        boxes = np.array(corners, np.float32).reshape(-1, 4)
+        area = box_areas(boxes)
         rle: list[str | None] = []
         for k, shape in enumerate(row.shapes):
             counts = None

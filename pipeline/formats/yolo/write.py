@@ -120,7 +120,7 @@ def _decimal(value: float) -> str:
 def _all_masked(table: Dataset) -> bool:
     """Whether every object to be learnt has a mask with a pixel."""
     for scene in table:
-        learnt = scene.objects.select(~scene.objects.iscrowd)
+        learnt = scene.objects.without_crowds()
         for rle in learnt.rle:
             if rle is None or not masks.area(rle):
                 return False
@@ -133,7 +133,7 @@ def _lost(scene: Scene, polygons: bool) -> Counter[str]:
     lost: Counter[str] = Counter()
     lost["ignore regions, left out of the labels (kept in coco/)"] = int(objects.iscrowd.sum())
     if not polygons:
-        learnt = objects.select(~objects.iscrowd)
+        learnt = objects.without_crowds()
         reason = "masks, written as boxes because not every object has one (kept in coco/)"
         lost[reason] = sum(rle is not None for rle in learnt.rle)
     return lost

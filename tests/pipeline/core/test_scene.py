@@ -14,6 +14,7 @@ from synthaug.pipeline.core.scene import (
     Scene,
     SceneList,
     class_counts,
+    thing_flags,
 )
 
 CATEGORIES = (Category(7, "cat"), Category(9, "dog"))
@@ -81,6 +82,19 @@ def test_a_table_is_read_in_its_order() -> None:
     table = SceneList(CATEGORIES, [scene(k, [0]) for k in range(3)])
     assert ["image-0", "image-1", "image-2"] == [one.image_id for one in table]
     assert [] == list(SceneList(CATEGORIES, []))
+
+
+def test_crowds_are_left_out_and_the_others_keep_their_order() -> None:
+    objects = scene(0, [1, 0, 1], crowd=[False, True, False]).objects
+    alone = objects.without_crowds()
+    assert [1, 3] == alone.id.tolist()
+    assert not alone.iscrowd.any()
+
+
+def test_things_are_told_from_stuff_class_by_class() -> None:
+    categories = (*CATEGORIES, Category(10, "sky", isthing=False))
+    assert [True, True, False] == thing_flags(categories).tolist()
+    assert np.bool_ == thing_flags(()).dtype
 
 
 def test_objects_are_counted_per_class_without_crowds() -> None:

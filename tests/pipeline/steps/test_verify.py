@@ -397,7 +397,7 @@ def test_areas_that_are_too_small_are_learnt_as_shares_of_their_images_and_not_o
     )
     wide = Scene("a", 20, 40, ImageRef(), objects)
     table = SceneList(toy.CATEGORIES, [wide])
-    assert verify.box_areas(table) == {0: [50 / 800], 1: [100 / 800]}
+    assert verify.labelled_areas(table) == {0: [50 / 800], 1: [100 / 800]}
 
 
 def test_a_judge_that_is_not_there_is_refused_before_anything_runs(tmp_path):
