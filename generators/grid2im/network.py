@@ -43,8 +43,8 @@ def attributes_of(graphs: SceneGraphs) -> Tensor:
 
     found = centers(boxes, graphs.masks)
     middles = torch.tensor(found, device=boxes.device).view(-1, 2)
-    grid = (middles.clamp(0, 1) * (CELLS - 1)).round().long()
-    columns, rows = grid.unbind(1)
+    in_grid = middles.clamp(0, 1) * (CELLS - 1)
+    columns, rows = in_grid.round().long().unbind(1)
     cells = F.one_hot(columns + CELLS * rows, CELLS * CELLS)
     return torch.cat([sizes, cells], 1).to(boxes.dtype)
 

@@ -28,7 +28,8 @@ class FirstBlock(nn.Module):
         super().__init__()
         self.pools = pools
         first = SNConv2d(3, width, 3, eps=EPSILON)
-        self.resi = nn.Sequential(first, nn.ReLU(), SNConv2d(width, width, 3, eps=EPSILON))
+        second = SNConv2d(width, width, 3, eps=EPSILON)
+        self.resi = nn.Sequential(first, nn.ReLU(), second)
         self.sc = SNConv2d(3, width, 1, eps=EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -152,7 +152,8 @@ class Discriminator(nn.Module):
         self.resolution = resolution
         self.num_blocks = len(pools)
         channels = 3
-        for i, (multiple, pool) in enumerate(zip(plan.widths, pools, strict=True), start=1):
+        blocks = zip(plan.widths, pools, strict=True)
+        for i, (multiple, pool) in enumerate(blocks, start=1):
             block = DiscriminatorBlock(channels, multiple * width, pool, first=i == 1)
             self.add_module(f"block{i}", block)
             channels = multiple * width

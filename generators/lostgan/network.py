@@ -175,8 +175,9 @@ class LostGanGenerator(nn.Module):
                 alpha = nn.Parameter(torch.zeros(1, mask_labels, 1))
                 self.register_parameter(f"alpha{t}", alpha)
             self.add_module(f"res{t}", block)
-        rgb = SNConv2d(widths[-1], 3, 3)
-        self.final = nn.Sequential(BatchNorm2d(widths[-1]), nn.ReLU(), rgb, nn.Tanh())
+        last = widths[-1]
+        rgb = SNConv2d(last, 3, 3)
+        self.final = nn.Sequential(BatchNorm2d(last), nn.ReLU(), rgb, nn.Tanh())
         if config.layout_to_mask:
             channels = 4 * config.width
             if config.version == 1:

@@ -90,7 +90,8 @@ class MapStem(nn.Module):
                 taps.append(pixels + len(taps) * self.rows_per_tap)
         rows = torch.stack(taps, -1).flatten(0, 2)  # [B H/2 W/2, 16]
         summed = F.embedding_bag(rows, self.table, mode="sum")
-        out = summed.view(count, height // 2, width // 2, -1).permute(0, 3, 1, 2)
+        channels_last = summed.view(count, height // 2, width // 2, -1)
+        out = channels_last.permute(0, 3, 1, 2)
         if self.edge_kernel is None or maps.edges is None:
             return out
         edges = maps.edges[:, None].to(self.table.dtype)

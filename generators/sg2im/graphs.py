@@ -129,7 +129,9 @@ def centers(boxes: Tensor, masks: Tensor | None) -> list[Point]:
         across = (filled.sum(1) * steps).sum(1) / counts
         down = (filled.sum(2) * steps).sum(1) / counts
         share = torch.stack([across, down], 1)
-        of_mask = boxes[:, :2] + share * (boxes[:, 2:] - boxes[:, :2])
+        corner = boxes[:, :2]
+        sides = boxes[:, 2:] - corner
+        of_mask = corner + share * sides
         middle = torch.where(area[:, None] > 0, of_mask, middle)
     return [(x, y) for x, y in middle.tolist()]
 

@@ -151,10 +151,9 @@ def _finished(target: Path, digest: str) -> bool:
 
 
 def _digest(request: Request, splits: Splits) -> str:
-    marks = {
-        split: {key: table.fingerprint() for key, table in sets.items()}
-        for split, sets in splits.items()
-    }
+    marks = {}
+    for split, sets in splits.items():
+        marks[split] = {key: table.fingerprint() for key, table in sets.items()}
     content = [VERSION, request.to, marks, versions().get("synthaug")]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -125,22 +125,20 @@ def _measure(job: Job, plan: engine.ScoringJob, screen: Any) -> tuple[Json, dict
     folder = Folder.at(plan.folder)
     executor = open_executor(job.cluster, screen.tell)
     try:
-        scores = engine.measure(
-            Context(job, folder, {}, executor, screen.tell, screen.progress), plan
-        )
-        drawn = [
-            file
-            for name, metric in scores.items()
-            for file in executor.call(engine.draw, plan, name, metric)
-        ]
+        context = Context(job, folder, {}, executor, screen.tell, screen.progress)
+        scores = engine.measure(context, plan)
+        drawn: list[str] = []
+        for name, metric in scores.items():
+            drawn += executor.call(engine.draw, plan, name, metric)
     finally:
         executor.close()
     return scores, {name: folder.read_bytes(name) for name in drawn}
 
 
 def _asked(request: Request) -> list[str]:
-    named = [name.strip() for name in (request.names or "").split(",") if name.strip()]
-    names = list(dict.fromkeys(named))
+    words = (request.names or "").split(",")
+    stripped = [word.strip() for word in words]
+    names = [name for name in dict.fromkeys(stripped) if name]
     for name in names:
         if name not in SCORES:
             raise JobError(f"--names: there is no score '{name}'{suggest(name, SCORES)}")
@@ -223,7 +221,9 @@ def lines(scores: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str]:
     """
     head = ("score", "number", "value", "95 %", "compare with")
     rows = [head, *(summary_cells(metric) for metric in scores.values())]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    widths = []
+    for column in zip(*rows, strict=True):
+        widths.append(max(len(text) for text in column))
     lines = []
     if scores:
         for row in rows:

@@ -200,7 +200,10 @@ class _Log:
             self._close(step)
 
     def _close(self, step: int) -> None:
-        means = {name: round(float(total) / self._count, 6) for name, total in self._sums.items()}
+        means = {}
+        for name, total in self._sums.items():
+            mean = float(total) / self._count
+            means[name] = round(mean, 6)
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
             raise RunError(

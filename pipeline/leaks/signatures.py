@@ -72,15 +72,21 @@ def write_signatures(folder: Folder, name: str, rows: Sequence[tuple[str, str, S
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    image_ids = [image_id for image_id, _, _ in rows]
-    files = [file for _, file, _ in rows]
-    signatures = [signature for _, _, signature in rows]
-    hashes = [own.hashes.tobytes() for own in signatures]
-    thumbnails = [own.thumbnail.tobytes() for own in signatures]
+    image_ids = []
+    files = []
+    pixels = []
+    hashes = []
+    thumbnails = []
+    for image_id, file, signature in rows:
+        image_ids.append(image_id)
+        files.append(file)
+        pixels.append(signature.pixels)
+        hashes.append(signature.hashes.tobytes())
+        thumbnails.append(signature.thumbnail.tobytes())
     columns = {
         "image_id": pa.array(image_ids, pa.string()),
         "file": pa.array(files, pa.string()),
-        "pixels": pa.array([own.pixels for own in signatures], pa.string()),
+        "pixels": pa.array(pixels, pa.string()),
         "hashes": pa.array(hashes, pa.binary()),
         "thumbnail": pa.array(thumbnails, pa.binary()),
     }

@@ -51,7 +51,8 @@ def line_chart(title: str, series: Mapping[str, Points], x_label: str, y_label: 
         position = f'x="{axes.x(tick)}" y="{axes.bottom + 14}"'
         drawn.append(f'<text {position} text-anchor="middle">{tick:,g}</text>')
     for number, points in enumerate(series.values()):
-        drawn += _line(number, [(axes.x(x), axes.y(y)) for x, y in points])
+        on_page = [(axes.x(x), axes.y(y)) for x, y in points]
+        drawn += _line(number, on_page)
     return _svg(title, axes, names, drawn, x_label, y_label)
 
 
@@ -99,8 +100,11 @@ def forest_chart(title: str, rows: Sequence[Interval], x_label: str) -> str:
     bottom = top + FOREST_ROW * len(rows)
     plot_width = FOREST_WIDTH - left - RIGHT - 8
 
+    low = ticks[0]
+    high = ticks[-1]
+
     def x(value: float) -> float:
-        return round(left + plot_width * (value - ticks[0]) / (ticks[-1] - ticks[0]), 1)
+        return round(left + plot_width * (value - low) / (high - low), 1)
 
     drawn = []
     for tick in ticks:

@@ -215,7 +215,9 @@ def _verification(manifest: Mapping[str, Any]) -> Iterator[str]:
             f"Nobody could judge the objects of {', '.join(unjudged)}: their labels are as they "
             "were asked for.\n"
         )
-    images = [(plain(key), number) for key, number in manifest.get("images", {}).items()]
+    images = []
+    for key, number in manifest.get("images", {}).items():
+        images.append((plain(key), number))
     yield _table(("images", "number"), images)
 
 
@@ -245,8 +247,11 @@ def _score(name: str, score: Mapping[str, Any]) -> Iterator[str]:
     content = score.get("card", {})
     key = content.get("headline_key")
     if not key:
-        equal = [k for k, value in score.get("values", {}).items() if value == score.get("value")]
-        key = equal[0] if equal else ""
+        key = ""
+        for value_name, value in score.get("values", {}).items():
+            if value == score.get("value"):
+                key = value_name
+                break
     controls = []
     for control, numbers in score.get("controls", {}).items():
         if isinstance(numbers, Mapping) and numbers.get(key) is not None:

@@ -98,5 +98,6 @@ def confusion(run: Run) -> list[tuple[str, list[tuple[int, float]]]]:
     table = []
     for name, crops in zip(names, matrix, strict=True):
         total = sum(crops) or 1
-        table.append((name, [(number, round(number / total, 2)) for number in crops]))
+        cells = [(number, round(number / total, 2)) for number in crops]
+        table.append((name, cells))
     return table

@@ -75,7 +75,8 @@ def _real_detector_tile(run: Run) -> Tile:
         "validation; the ceiling of DAP",
         f"tail classes {num(real.get('AP50_tail'))}",
     ]
-    return Tile(label, num(real.get("AP50")), Gauge(real.get("AP50")), notes, real=True)
+    ap50 = real.get("AP50")
+    return Tile(label, num(ap50), Gauge(ap50), notes, real=True)
 
 
 def _dap_tile(run: Run) -> Tile:
@@ -90,7 +91,8 @@ def _dap_tile(run: Run) -> Tile:
         f"shuffled floor {num(floor)}",
         *_interval(dap["values"], "AP50"),
     ]
-    return Tile(label, num(dap["value"]), Gauge(dap["value"], ceiling, floor), notes)
+    gauge = Gauge(dap["value"], ceiling, floor)
+    return Tile(label, num(dap["value"]), gauge, notes)
 
 
 def _interval(values: Mapping[str, Any], key: str) -> list[str]:
@@ -110,7 +112,8 @@ def _cas_tile(run: Run) -> Tile:
     ceiling = cas["controls"].get("real", {}).get("top1")
     chance = cas["values"].get("chance")
     notes = [f"trained on real crops {num(ceiling)}", f"by chance {num(chance)}"]
-    return Tile(label, num(cas["value"]), Gauge(cas["value"], ceiling, chance), notes)
+    gauge = Gauge(cas["value"], ceiling, chance)
+    return Tile(label, num(cas["value"]), gauge, notes)
 
 
 def _pseudo_tile(run: Run) -> Tile:

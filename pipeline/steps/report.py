@@ -294,9 +294,14 @@ def _examples(
     def draw(scene: Scene, number: int) -> Picture:
         return object_picture(scene, decode(scene), table.categories, EXAMPLE_SIDE, number, crop)
 
-    every = [position for own in positions.values() for position in own]
+    every: list[Position] = []
+    for own in positions.values():
+        every += own
     drawn = _draw(table, every, draw)
-    return {label: [drawn[position] for position in own] for label, own in positions.items()}
+    pictures = {}
+    for label, own in positions.items():
+        pictures[label] = [drawn[position] for position in own]
+    return pictures
 
 
 def first_instances(table: Dataset, classes: Sequence[int], most: int) -> dict[int, list[Position]]:

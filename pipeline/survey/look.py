@@ -72,7 +72,8 @@ def examine(table: Dataset, index: int, skipped: Skipped) -> ImageFacts | None:
 def image_facts(index: int, scene: Scene, pixels: Pixels, file: ImageFile) -> ImageFacts:
     """Return the facts of a scene from its decoded pixels and its file."""
     objects = scene.objects
-    sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]).min(axis=1)
+    extents = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    sides = extents.min(axis=1)
     smallest = (math.inf, "")
     if len(objects):
         at = int(sides.argmin())
@@ -127,8 +128,10 @@ def _mark(*parts: bytes | memoryview) -> int:
 def _labels(objects: Objects) -> bytes:
     """Return what the labels of an image say, in an order of their own."""
     boxes = np.round(objects.boxes, 2).tolist()
-    rows = sorted(zip(objects.category.tolist(), boxes, objects.iscrowd.tolist(), strict=True))
-    return repr(rows).encode()
+    category = objects.category.tolist()
+    is_crowd = objects.iscrowd.tolist()
+    rows = zip(category, boxes, is_crowd, strict=True)
+    return repr(sorted(rows)).encode()
 
 
 def _of_file(scene: Scene, pixels: Pixels, file: ImageFile) -> Iterator[tuple[str, str]]:

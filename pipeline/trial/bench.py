@@ -39,7 +39,9 @@ class Bench:
             "verified": steps["verify"].folder.uri,
         }
         folder = Folder.at(context.job.output).sub("steps").sub(ARMS_FOLDER)
-        inputs = {name: output.folder.uri.rsplit("/", 1)[-1] for name, output in steps.items()}
+        inputs = {}
+        for name, output in steps.items():
+            _, _, inputs[name] = output.folder.uri.rpartition("/")
         sources = Sources(context.job, tables, folder.uri)
         return cls(context, sources, inputs, fingerprints(context.job))
 
@@ -55,11 +57,11 @@ class Bench:
         once, whatever their arms are called.
         """
         images = range(self.num_images(stage))
-        trainings = [
-            Training(arm, stage, number, round(steps * arm.steps))
-            for number in seeds
-            for arm in arms
-        ]
+        trainings = []
+        for number in seeds:
+            for arm in arms:
+                own_steps = round(steps * arm.steps)
+                trainings.append(Training(arm, stage, number, own_steps))
         names = [f"{self.key(training)}-{training.number}" for training in trainings]
         items: dict[str, tuple[Training, range]] = {}
         for name, training in zip(names, trainings, strict=True):

@@ -50,7 +50,7 @@ def screen(
     _check_pairs(runs, arms)
     key = GOAL_WORDS[trial.goal]
     real = values_of(runs, "real", GOAL)
-    controls = {arm.name: values_of(runs, arm.name, GOAL) for arm in arms if arm.role == "control"}
+    controls = _values_of_controls(runs, arms)
     candidates = [arm.name for arm in arms if arm.role == "candidate"]
     comparisons = {}
     for arm in arms:
@@ -99,7 +99,7 @@ def confirm(
     key = GOAL_WORDS[trial.goal]
     values = values_of(runs, recipe.name, GOAL)
     real = values_of(runs, "real", GOAL)
-    controls = {arm.name: values_of(runs, arm.name, GOAL) for arm in arms if arm.role == "control"}
+    controls = _values_of_controls(runs, arms)
     conclusion = compare_arms(values, real, controls)
     against = {"real": differences(runs, recipe.name, "real", classes, trial.margin)}
     for name in controls:
@@ -135,6 +135,15 @@ def lvis_lines(classes: TrialClasses) -> list[str]:
         "AP here takes every class as looked for in every image; LVIS's own leaves out where it "
         "was not"
     ]
+
+
+def _values_of_controls(runs: Runs, arms: Sequence[Arm]) -> dict[str, list[float]]:
+    """Return the values that decide, by seed, of each control."""
+    values = {}
+    for arm in arms:
+        if arm.role == "control":
+            values[arm.name] = values_of(runs, arm.name, GOAL)
+    return values
 
 
 def _check_pairs(runs: Runs, arms: Sequence[Arm]) -> None:

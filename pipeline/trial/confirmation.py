@@ -46,7 +46,11 @@ def read_ledger(folder: Folder) -> list[Use]:
     """Return the confirmations of a run, the first one first."""
     if not folder.exists(LEDGER):
         return []
-    return [Use(**{**entry, "arms": tuple(entry["arms"])}) for entry in folder.read_json(LEDGER)]
+    uses = []
+    for entry in folder.read_json(LEDGER):
+        arms = tuple(entry["arms"])
+        uses.append(Use(**{**entry, "arms": arms}))
+    return uses
 
 
 def ledger_lines(before: Sequence[Mapping[str, Any]]) -> list[str]:

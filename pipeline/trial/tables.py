@@ -34,8 +34,12 @@ def references(job: Job) -> dict[str, str]:
     if not trial.seeds:
         return {}
     data_sets = {f"trial.external.{name}": text for name, text in trial.external.items()}
-    named = ((EVALUATION, trial.evaluation), (MORE, trial.more), (EMPTIES, trial.empties))
-    for key, text in named:
+    named = {
+        EVALUATION: trial.evaluation,
+        MORE: trial.more,
+        EMPTIES: trial.empties,
+    }
+    for key, text in named.items():
         if text:
             data_sets[key] = text
     return data_sets

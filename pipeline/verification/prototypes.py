@@ -81,7 +81,11 @@ def fit(features: Sequence[Features], kinds: Sequence[int]) -> Prototypes:
     Given as a feature vector [D] and a kind of each.
     """
     if not kinds:
-        return Prototypes(np.zeros(0, np.int64), np.zeros((0, 0)), np.zeros(0))
+        return Prototypes(
+            kinds=np.zeros(0, np.int64),
+            weight=np.zeros((0, 0)),
+            offset=np.zeros(0),
+        )
     crops = np.stack(features).astype(np.float64)  # [N, D]
     names, owner = np.unique(kinds, return_inverse=True)
     sums = np.zeros((len(names), crops.shape[1]))

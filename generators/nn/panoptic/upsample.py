@@ -26,12 +26,12 @@ def panoptic_upsample(
     `neighbourhood.upsampling.holes` (equation 3); left out, holes are 0.
     """
     batch, height, width = neighbourhood.identity.shape
-    if (x.shape[0], 2 * x.shape[2], 2 * x.shape[3]) != (batch, height, width):
+    count, channels, rows, columns = x.shape
+    if (count, 2 * rows, 2 * columns) != (batch, height, width):
         raise ValueError(
             f"features {list(x.shape)} are not half of a map of {[batch, height, width]}"
         )
     holes = neighbourhood.upsampling.holes
-    channels = x.shape[1]
     if hole_rows is None:
         hole_rows = x.new_zeros(len(holes), channels)
     if hole_rows.shape != (len(holes), channels):

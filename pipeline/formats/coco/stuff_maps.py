@@ -104,7 +104,8 @@ class StuffMapsDataset(CheckedDataset[Row]):
 
 def _class_map(row: Row) -> Ints:
     """Decode the class map [H, W] of a row and check its values."""
-    labels = panoptic.pixels_of(ImageRef(None, str(row.map)), row.image.size, row.image.image_id)
+    class_map = ImageRef(None, str(row.map))
+    labels = panoptic.pixels_of(class_map, row.image.size, row.image.image_id)
     if labels.ndim != 2:
         raise DatasetError(
             f"{row.map}: a class map is a grey PNG, this one has colours; replace the file"

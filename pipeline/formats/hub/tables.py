@@ -50,7 +50,9 @@ def files_of(place: Path, split: str) -> list[Path]:
 
 def _split_of(file: Path, place: Path) -> str:
     """Return the split in a file's path, as `train-00000-of-00002.parquet`."""
-    words = [*file.relative_to(place).parts[:-1], file.stem.split("-")[0]]
+    folders = file.relative_to(place).parts[:-1]
+    first_word, _, _ = file.stem.partition("-")
+    words = [*folders, first_word]
     for word in reversed(words):
         for split, names in _SPLITS.items():
             if word.lower() in names:

@@ -166,10 +166,14 @@ class _RowGroup:
             name: objects.field(name) for name in OBJECTS if name in there or name not in LATER
         }
         self._bounds = _row_bounds(lists)
-        self._values = {OBJECTS[name][0]: _flat(column, name) for name, column in lists.items()}
+        self._values = {}
+        for name, column in lists.items():
+            field, _ = OBJECTS[name]
+            self._values[field] = _flat(column, name)
         for name in LATER:
             if name not in there:
-                self._values[OBJECTS[name][0]] = np.full(self._bounds[-1], np.nan, np.float32)
+                field, _ = OBJECTS[name]
+                self._values[field] = np.full(self._bounds[-1], np.nan, np.float32)
         category = self._values["category"]
         if len(category) and (category.min() < 0 or category.max() >= num_categories):
             raise pa.ArrowInvalid("an object has a category that the footer does not list")
@@ -246,7 +250,8 @@ def _check_boxes(boxes: Any, bounds: list[int], table: Any) -> None:
         sides.append(np.repeat(values, counts))
     limits = np.stack([*sides, *sides], axis=1) + _TOLERANCE  # [N, 4]
     inside = (boxes >= -_TOLERANCE) & (boxes <= limits)  # false for what is no number
-    if not inside.all() or (boxes[:, 2:] < boxes[:, :2]).any():
+    is_reversed = boxes[:, 2:] < boxes[:, :2]
+    if not inside.all() or is_reversed.any():
         raise pa.ArrowInvalid("a box does not lie in its image")
 
 

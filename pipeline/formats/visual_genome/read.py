@@ -157,7 +157,9 @@ class VisualGenome(CheckedDataset[Row]):
 
 def _unique_ids(rows: list[Row], skipped: Skipped) -> list[list[int]]:
     """Return the ids of every image's objects: the file's if unique, or 1, 2, 3 ..."""
-    ids = [[label.object_id for label in labels] for _, labels in rows]
+    ids = []
+    for _, labels in rows:
+        ids.append([label.object_id for label in labels])
     every = list(itertools.chain.from_iterable(ids))
     if len(set(every)) == len(every) and all(1 <= i < 1 << 63 for i in every):
         return ids

@@ -104,7 +104,9 @@ def _polygon(rle: str, size: Size) -> list[float]:
 def _cxcywh(box: Boxes, size: Size) -> list[float]:
     """Return center, width and height of an xyxy box [4] in parts of the image (H, W)."""
     height, width = size
-    x1, y1, x2, y2 = box.astype(np.float64).clip(0, (width, height, width, height)).tolist()
+    corners = box.astype(np.float64)
+    clipped = corners.clip(0, (width, height, width, height))
+    x1, y1, x2, y2 = clipped.tolist()
     return [
         (x1 + x2) / 2 / width,
         (y1 + y2) / 2 / height,

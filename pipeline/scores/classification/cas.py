@@ -148,7 +148,8 @@ def _has_crop(table: Dataset, selected: Sequence[int]) -> bool:
 
 def check(config: Config, categories: Sequence[Category]) -> None:
     """Build the classifier."""
-    network(config.depth, config.width, max(1, len(config.selected(categories))), config.seed)
+    num_classes = max(1, len(config.selected(categories)))
+    network(config.depth, config.width, num_classes, config.seed)
 
 
 def auxiliary_models(inputs: MetricInputs, config: Config) -> tuple[CropClassifier, ...]:

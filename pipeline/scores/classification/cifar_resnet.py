@@ -37,7 +37,8 @@ def network(depth: int, width: int, num_classes: int, seed: int) -> nn.Module:
             if stage and not block:
                 stride = 2
             if bottleneck:
-                layers.append(_residual([channels, inner, inner, 4 * inner], [1, 3, 1], stride))
+                widths = [channels, inner, inner, 4 * inner]
+                layers.append(_residual(widths, [1, 3, 1], stride))
                 channels = 4 * inner
             else:
                 layers.append(_residual([channels, inner, inner], [3, 3], stride))

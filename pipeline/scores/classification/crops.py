@@ -76,7 +76,8 @@ class CropSet:
 def in_image(boxes: Boxes, size: Size) -> tuple[Floats, Flags]:
     """Return boxes [N, 4] clipped to an image (H, W), and which [N] have a pixel."""
     height, width = size
-    clipped = np.clip(boxes.astype(np.float64).reshape(-1, 4), 0, [width, height, width, height])
+    corners = boxes.astype(np.float64).reshape(-1, 4)
+    clipped = np.clip(corners, 0, [width, height, width, height])
     sides = clipped[:, 2:] - clipped[:, :2]
     return clipped, np.asarray((sides >= 1).all(axis=1))
 
@@ -91,9 +92,12 @@ def crops(image: Bytes, boxes: Boxes, size: int = PAPER_SIZE) -> tuple[Bytes, Fl
     import cv2
 
     clipped, kept = in_image(boxes, image.shape[:2])
-    out: Bytes = np.zeros((int(kept.sum()), size, size, 3), np.uint8)
+    shape = (int(kept.sum()), size, size, 3)
+    out: Bytes = np.zeros(shape, np.uint8)
     for i, (x1, y1, x2, y2) in enumerate(clipped[kept]):
-        region = image[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)]
+        rows = slice(math.floor(y1), math.ceil(y2))
+        columns = slice(math.floor(x1), math.ceil(x2))
+        region = image[rows, columns]
         interpolation = cv2.INTER_LINEAR
         if min(region.shape[:2]) >= size:
             interpolation = cv2.INTER_AREA
@@ -124,7 +128,8 @@ class CropTable:
     def add(self, row: CropRow) -> None:
         """Take the crops of one image; classes that are not selected are left out."""
         self._num_skipped += row.skipped
-        for number, (crop, label) in enumerate(zip(row.crops, row.labels.tolist(), strict=True)):
+        labelled = zip(row.crops, row.labels.tolist(), strict=True)
+        for number, (crop, label) in enumerate(labelled):
             k = self._label.get(label)
             if k is None:
                 continue

@@ -43,8 +43,13 @@ class FixedEvaluator(DetectionEvaluator):
     def rows(self) -> list[DetectionRow]:
         """Return the rows with the detections that count."""
         rows = super().rows()
-        labels = np.concatenate([np.zeros(0, np.int64), *(row.pred_labels for row in rows)])
-        scores = np.concatenate([np.zeros(0, np.float32), *(row.pred_scores for row in rows)])
+        labels_of = [np.zeros(0, np.int64)]
+        scores_of = [np.zeros(0, np.float32)]
+        for row in rows:
+            labels_of.append(row.pred_labels)
+            scores_of.append(row.pred_scores)
+        labels = np.concatenate(labels_of)
+        scores = np.concatenate(scores_of)
         counts = np.zeros(len(labels), bool)
         for c in self.classes:
             of_class = np.flatnonzero(labels == c)

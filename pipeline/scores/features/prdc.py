@@ -198,7 +198,10 @@ def prdc(real: Features, synthetic: Features, k: int) -> Manifolds | None:
             covered[span] |= in_real.any(axis=1)
             recalled[span] |= in_synthetic.any(axis=1)
     density = num_hits / (k * len(synthetic))
-    return Manifolds(float(precise.mean()), float(recalled.mean()), density, float(covered.mean()))
+    precision = float(precise.mean())
+    recall = float(recalled.mean())
+    coverage = float(covered.mean())
+    return Manifolds(precision, recall, density, coverage)
 
 
 def radii(rows: Features, k: int) -> Floats:

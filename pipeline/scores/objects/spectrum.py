@@ -91,9 +91,11 @@ def class_ratios(real: ObjectSet, other: ObjectSet) -> dict[int, float]:
     """Return the ratio of powers by class, for classes that both show."""
     ratios = {}
     for label in np.intersect1d(real.labels, other.labels).tolist():
-        logs = [_logs(one, label) for one in (other, real)]
-        if all(len(values) for values in logs):
-            ratios[label] = float(np.exp(logs[0].mean() - logs[1].mean()))
+        of_other = _logs(other, label)
+        of_real = _logs(real, label)
+        if len(of_other) and len(of_real):
+            difference = of_other.mean() - of_real.mean()
+            ratios[label] = float(np.exp(difference))
     return ratios
 
 
@@ -106,7 +108,9 @@ def ratio(real: ObjectSet, other: ObjectSet) -> float | None:
     if not ratios:
         return None
     weights = [len(_logs(other, label)) for label in ratios]
-    return float(np.exp(np.average(np.log(list(ratios.values())), weights=weights)))
+    logs = np.log(list(ratios.values()))
+    mean = np.average(logs, weights=weights)
+    return float(np.exp(mean))
 
 
 def interval(real: ObjectSet, other: ObjectSet) -> tuple[float, float, float] | tuple[None, ...]:
@@ -129,7 +133,8 @@ def interval(real: ObjectSet, other: ObjectSet) -> tuple[float, float, float] | 
             variances[row] += spread / len(logs)
     shares = counts / counts.sum()
     error = float(np.sqrt((shares**2 * variances).sum()))
-    low, high = np.exp(np.log(value) + np.array([-INTERVAL, INTERVAL]) * error)
+    reach = np.array([-INTERVAL, INTERVAL]) * error
+    low, high = np.exp(np.log(value) + reach)
     return value, float(low), float(high)
 
 

@@ -134,7 +134,11 @@ def shape(mask: Flags, side: int) -> Flags | None:
         return None
     rows = np.flatnonzero(mask.any(1))
     columns = np.flatnonzero(mask.any(0))
-    tight = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
+    top = rows[0]
+    bottom = rows[-1] + 1
+    left = columns[0]
+    right = columns[-1] + 1
+    tight = mask[top:bottom, left:right].astype(np.float32)
     interpolation = cv2.INTER_LINEAR
     if min(tight.shape) >= side:
         interpolation = cv2.INTER_AREA
@@ -309,8 +313,11 @@ def pictures(inputs: MetricInputs, metric: Mapping[str, Any]) -> dict[str, bytes
             if (record.index, number) in asked:
                 mask = _unpack([bits], config.side)
                 ious = mask_ious(mask, true[label])[0]
-                order = np.argsort(-ious, kind="stable")[:NEAREST]
-                rows.append(MaskRow(of_class[label], mask[0], true[label][order], ious[order]))
+                order = np.argsort(-ious, kind="stable")
+                nearest = order[:NEAREST]
+                name = of_class[label]
+                row = MaskRow(name, mask[0], true[label][nearest], ious[nearest])
+                rows.append(row)
     if not rows:
         return {}
     return {PICTURE: mask_sheet(rows, config.side)}
