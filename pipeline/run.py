@@ -6,8 +6,6 @@ Checks before, the steps that are not done yet, what the user sees of them after
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +22,7 @@ from synthaug.pipeline.core.errors import (
     SynthaugError,
     WeakLinkError,
 )
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, json_digest
 from synthaug.pipeline.core.links import Link, weak
 from synthaug.pipeline.core.readable import read_scene
 from synthaug.pipeline.core.scene import Dataset
@@ -344,8 +342,7 @@ def step_key(job: Job, step: Step, keys: Mapping[str, str]) -> str:
         "settings": step.settings(job),
         "inputs": {need: keys[need] for need in step.needs_of(job)},
     }
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return json_digest(content)[:12]
 
 
 def versions() -> dict[str, str]:

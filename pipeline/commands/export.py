@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from synthaug.pipeline.commands.export_sources import Request, Splits, open_spli
 from synthaug.pipeline.core.datasets import View
 from synthaug.pipeline.core.errors import JobError, one_line, suggest
 from synthaug.pipeline.core.images import decode, upright
+from synthaug.pipeline.core.json_values import json_digest
 from synthaug.pipeline.core.readable import check_content, readable, skips_any
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.skipped import FILE as SKIPPED
@@ -155,7 +155,7 @@ def _digest(request: Request, splits: Splits) -> str:
     for split, sets in splits.items():
         marks[split] = {key: table.fingerprint() for key, table in sets.items()}
     content = [VERSION, request.to, marks, versions().get("synthaug")]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json_digest(content)
 
 
 # --- how it is written

@@ -5,8 +5,6 @@ By the same code as in a run, whoever made the images.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from synthaug.pipeline.config.build import build
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import DatasetError, JobError, suggest
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, json_digest
 from synthaug.pipeline.core.readable import readable, skips_any
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder, check_writable, file_digest
@@ -178,11 +176,12 @@ def _plan(
         "detector": digest,
         "seed": job.seed,
     }
-    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    key = json_digest(content)[:12]
+    work = Folder.at(request.output).sub("work").sub(key)
     return engine.ScoringJob(
         settings,
         tables,
-        Folder.at(request.output).sub("work").sub(key).uri,
+        work.uri,
         detector=place,
         detector_sha256=digest,
         weights=weights,

@@ -5,14 +5,12 @@ Frozen dataclasses with every key, default, unit and range.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, json_digest
 from synthaug.ranges import at_least, from_0_to_1, of_a_batch
 
 OUTSIDE = ("name", "seed", "output", "checks", "cluster")  # of every section's content
@@ -616,11 +614,13 @@ class Job:
 
         Not of the output folder, the cluster or the workers.
         """
-        content: Json = {
-            f.name: section_dict(self, f.name) for f in fields(self) if f.name not in OUTSIDE
-        }
-        text = json.dumps({**content, "name": self.name, "seed": self.seed}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        content: Json = {}
+        for section in fields(self):
+            if section.name not in OUTSIDE:
+                content[section.name] = section_dict(self, section.name)
+        content["name"] = self.name
+        content["seed"] = self.seed
+        return json_digest(content)
 
 
 def _quoted(content: Any) -> str:

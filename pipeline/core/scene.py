@@ -23,6 +23,7 @@ from synthaug.pipeline.core.boxes import Boxes, Size, box_areas, scale_boxes
 from synthaug.pipeline.core.json_values import Json
 
 SOURCES = ("human", "pseudo", "synthetic")
+IDS_PER_IMAGE = 10_000  # that ids of objects leave room for
 PAIRED_SAMPLE = (
     "score"  # reason of a synthetic scene that no plan holds: a layout as it is, for the scores
 )
@@ -44,6 +45,12 @@ class Category:
 def thing_flags(categories: Iterable[Category]) -> Flags:
     """Return whether each class [C] is a thing."""
     return np.array([category.isthing for category in categories], bool)
+
+
+def ids_in_image(index: int, count: int) -> Ints:
+    """Return ids [N] of the objects of an image that no other image of the table has."""
+    first = index * IDS_PER_IMAGE + 1
+    return first + np.arange(count)
 
 
 @dataclass(frozen=True)

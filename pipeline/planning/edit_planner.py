@@ -27,14 +27,21 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.arrays import Flags, Floats, Ints
 from synthaug.pipeline.core.boxes import Boxes, absolute_boxes, box_areas, intersection_areas
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, thing_flags
+from synthaug.pipeline.core.scene import (
+    Category,
+    ImageRef,
+    Objects,
+    Provenance,
+    Scene,
+    ids_in_image,
+    thing_flags,
+)
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.planning import placement
 from synthaug.pipeline.planning.exchange import Layout, Pool, vary
 from synthaug.pipeline.planning.layout_statistics import object_counts
 from synthaug.pipeline.planning.planner import (
     ADDED,
-    IDS_PER_IMAGE,
     NO_PLACE,
     REAL,
     PlanOptions,
@@ -213,11 +220,10 @@ class EditPlanner:
                 sources.append(ADDED)
             else:
                 sources.append(REAL)
-        first_id = index * IDS_PER_IMAGE + 1
         objects = Objects.build(
             shown.category,
             absolute_boxes(shown.boxes, source.size),
-            id=first_id + np.arange(len(shown.category)),
+            id=ids_in_image(index, len(shown.category)),
             isthing=self.isthing[shown.category],
             iscrowd=drawing.background,
             source=sources,

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.arrays import Floats, Ints
 from synthaug.pipeline.core.boxes import Size, absolute_boxes
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, thing_flags
+from synthaug.pipeline.core.scene import (
+    Category,
+    ImageRef,
+    Objects,
+    Provenance,
+    Scene,
+    ids_in_image,
+    thing_flags,
+)
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
 from synthaug.pipeline.planning import placement
 from synthaug.pipeline.planning.exchange import (
@@ -35,7 +43,6 @@ from synthaug.pipeline.planning.targets import (
     target_counts,
 )
 
-IDS_PER_IMAGE = 10_000
 REAL, ADDED = "human", "synthetic"  # `source` of objects that are pixels of the real image, and not
 NO_PLACE = ": no place)"  # ends the part of a reason that tells of an object without a place
 
@@ -190,7 +197,7 @@ class LayoutPlanner:
         objects = Objects.build(
             varied.category,
             absolute_boxes(varied.boxes, source.size),
-            id=index * IDS_PER_IMAGE + 1 + np.arange(num_objects),
+            id=ids_in_image(index, num_objects),
             isthing=self.isthing[varied.category],
             source=(ADDED,) * num_objects,
         )

@@ -11,8 +11,6 @@ records).
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -26,7 +24,7 @@ from synthaug.pipeline.core.arrays import Bytes
 from synthaug.pipeline.core.boxes import box_areas
 from synthaug.pipeline.core.errors import suggest
 from synthaug.pipeline.core.images import decode
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, json_digest
 from synthaug.pipeline.core.record_files import read_records, write_records
 from synthaug.pipeline.core.scene import Category, Dataset, Objects, Scene, class_counts
 from synthaug.pipeline.core.storage import Folder
@@ -107,8 +105,8 @@ class Extractor:
     def key(self) -> str:
         """The name of its columns in the records."""
         assert self.name, f"{type(self).__qualname__} has no name"
-        content = json.dumps([self.name, asdict(self)], sort_keys=True)
-        return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
+        digest = json_digest([self.name, asdict(self)])
+        return f"{self.name}-{digest[:10]}"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from synthaug.pipeline.core.arrays import Flags, Ints
 from synthaug.pipeline.core.boxes import box_areas
 from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.links import Link
-from synthaug.pipeline.core.scene import Dataset, Objects, Scene
+from synthaug.pipeline.core.scene import Dataset, Objects, Scene, ids_in_image
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.detection import calibration
 from synthaug.pipeline.detection.calibration import Calibration, Threshold
@@ -44,7 +44,7 @@ NEEDS = ("ingest", "self_train", "calibrate")
 VERSION = 4
 SHARD = 128  # scenes
 BINS = 20  # of the scores of a class, 0 to 1
-IDS_PER_IMAGE = 10_000  # ids are index of the image * this + number in the image + 1
+
 SPOOL = "found"  # folder of all detections, one file per shard
 DETECTIONS, LABELS = "detections.json", "instances.json"
 PUBLISHES = (Published(DETECTIONS, "pseudo"), Published(LABELS, "pseudo"))
@@ -302,7 +302,7 @@ class _Labeller:
         return Objects.build(
             kept.labels,
             kept.boxes,
-            id=index * IDS_PER_IMAGE + 1 + np.arange(num_objects),
+            id=ids_in_image(index, num_objects),
             score=kept.scores,
             rle=rle,
             area=areas,

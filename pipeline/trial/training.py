@@ -5,16 +5,14 @@ Each is done once, under a name that is all that decides it.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from synthaug.pipeline.config.schema import Job, section_dict
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, json_digest
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
@@ -164,5 +162,4 @@ def run_key(
         "seed": job.seed,
         "version": VERSION,
     }
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return json_digest(content)[:12]

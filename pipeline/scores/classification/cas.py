@@ -11,15 +11,13 @@ Legend: N crops, S crop side, B batch, C classes.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.json_values import Json, json_digest
 from synthaug.pipeline.core.scene import Category, Dataset
 from synthaug.pipeline.scores.base import (
     Extractor,
@@ -92,8 +90,7 @@ class CropClassifier:
     @property
     def name(self) -> str:
         """The name of its folder."""
-        content = json.dumps(asdict(self.config), sort_keys=True)
-        digest = hashlib.sha256(content.encode()).hexdigest()
+        digest = json_digest(asdict(self.config))
         return f"cas-{self.table}-{digest[:10]}"
 
     def training_spec(self, inputs: MetricInputs) -> TrainingSpec:

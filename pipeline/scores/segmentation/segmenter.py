@@ -7,8 +7,6 @@ Legend: B batch, S side of the network's input, C classes of the data, K classes
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
@@ -21,6 +19,7 @@ import numpy as np
 from synthaug.pipeline.core.arrays import Bytes, Ints
 from synthaug.pipeline.core.errors import first_line, one_line
 from synthaug.pipeline.core.images import decode, resize
+from synthaug.pipeline.core.json_values import json_digest
 from synthaug.pipeline.core.panoptic_maps import maps_of, resize_map
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.seeding import permuted, rng_for, seed_for
@@ -73,8 +72,8 @@ class Own:
     @property
     def name(self) -> str:
         """The name of its folder."""
-        content = json.dumps(asdict(self), sort_keys=True)
-        return f"segmenter-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
+        digest = json_digest(asdict(self))
+        return f"segmenter-{digest[:10]}"
 
     def training_spec(self, inputs: MetricInputs) -> TrainingSpec:
         """Return its training on the labelled images that have a map."""

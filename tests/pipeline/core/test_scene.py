@@ -14,6 +14,7 @@ from synthaug.pipeline.core.scene import (
     Scene,
     SceneList,
     class_counts,
+    ids_in_image,
     thing_flags,
 )
 
@@ -95,6 +96,13 @@ def test_things_are_told_from_stuff_class_by_class() -> None:
     categories = (*CATEGORIES, Category(10, "sky", isthing=False))
     assert [True, True, False] == thing_flags(categories).tolist()
     assert np.bool_ == thing_flags(()).dtype
+
+
+def test_ids_of_two_images_never_meet() -> None:
+    first = ids_in_image(0, 3)
+    assert [1, 2, 3] == first.tolist()
+    assert [70_001, 70_002] == ids_in_image(7, 2).tolist()
+    assert 0 == len(ids_in_image(4, 0))
 
 
 def test_objects_are_counted_per_class_without_crowds() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from synthaug.pipeline.core.boxes import absolute_boxes, mirror_boxes
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.scene import Category, Scene, class_counts
+from synthaug.pipeline.core.scene import IDS_PER_IMAGE, Category, Scene, class_counts
 from synthaug.pipeline.planning.edit_planner import (
     CLEAR_OVERLAP,
     MAX_OVERLAP,
@@ -26,7 +26,7 @@ from synthaug.pipeline.planning.edit_planner import (
     use_of,
 )
 from synthaug.pipeline.planning.exchange import Layout
-from synthaug.pipeline.planning.planner import ADDED, IDS_PER_IMAGE, REAL, Source, is_mirrored
+from synthaug.pipeline.planning.planner import ADDED, REAL, Source, is_mirrored
 from synthaug.pipeline.planning.surfaces import Surfaces
 
 CLASSES = (

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from synthaug.pipeline.core.errors import JobError
-from synthaug.pipeline.core.scene import Category
+from synthaug.pipeline.core.scene import IDS_PER_IMAGE, Category
 from synthaug.pipeline.planning.exchange import Layout
 from synthaug.pipeline.planning.planner import (
-    IDS_PER_IMAGE,
     Config,
     LayoutPlanner,
     Source,
