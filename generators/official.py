@@ -308,25 +308,39 @@ def _safe_tensors(path: Path) -> State:
 
 def _without_wrappers(state: State) -> State:
     """Take off what stands before every single key."""
-    while state and (
-        wrapper := next((w for w in WRAPPERS if all(key.startswith(w) for key in state)), "")
-    ):
+    wrapper = _wrapper_of(state)
+    while wrapper:
         state = {key.removeprefix(wrapper): value for key, value in state.items()}
+        wrapper = _wrapper_of(state)
     return state
+
+
+def _wrapper_of(state: State) -> str:
+    if not state:
+        return ""
+    for wrapper in WRAPPERS:
+        if all(key.startswith(wrapper) for key in state):
+            return wrapper
+    return ""
 
 
 def _with_our_names(state: State) -> tuple[State, list[str]]:
     """Bring every spelling of a spectral norm to `weight_orig`, `_u` and `_v`."""
     renamed: State = {}
     for key, value in state.items():
-        match = NEWER.match(key)
-        name = f"{match[1]}.{OLDER[match[2]]}" if match else key
+        name = key
+        if match := NEWER.match(key):
+            name = f"{match[1]}.{OLDER[match[2]]}"
         if name in renamed:
             raise ValueError(
                 f"has '{name}' twice, under the names of two interfaces; it is no plain checkpoint"
             )
         renamed[name] = value
-    lacking = [k[:-4] for k in renamed if k.endswith("weight_orig") and f"{k[:-4]}v" not in renamed]
+    lacking = []
+    for key in renamed:
+        stem = key.removesuffix("orig")
+        if key.endswith("weight_orig") and f"{stem}v" not in renamed:
+            lacking.append(stem)
     done = []
     for stem in lacking:
         weight = renamed[f"{stem}orig"]
@@ -340,11 +354,13 @@ def _with_our_names(state: State) -> tuple[State, list[str]]:
             continue  # it will be named as lacking or misshapen
         back = weight.double().flatten(1).t() @ u.double()
         renamed[f"{stem}v"] = F.normalize(back, dim=0)
-        renamed.pop(
-            stem.removesuffix("_"), None
-        )  # files that old hold the normalised weight as well
+        # files that old hold the normalised weight as well
+        renamed.pop(stem.removesuffix("_"), None)
         done.append(stem)
-    return renamed, [f"recomputed {len(done)} weight_v, which the file lacks"] if done else []
+    notes = []
+    if done:
+        notes.append(f"recomputed {len(done)} weight_v, which the file lacks")
+    return renamed, notes
 
 
 def _recognised(state: State, background: bool) -> tuple[str, Found]:
@@ -366,9 +382,10 @@ def _without_unused(state: State, unused: re.Pattern[str] | None) -> tuple[State
     if unused is not None:
         extra = [key for key in state if unused.fullmatch(key)]
     kept = {key: value for key, value in state.items() if key not in extra}
-    return kept, [
-        f"ignored {len(extra)} buffers that no network reads, e.g. '{extra[0]}'"
-    ] if extra else []
+    notes = []
+    if extra:
+        notes.append(f"ignored {len(extra)} buffers that no network reads, e.g. '{extra[0]}'")
+    return kept, notes
 
 
 def _fitted(state: State, wanted: Mapping[str, Tensor]) -> tuple[State, list[str]]:
@@ -398,10 +415,14 @@ def _fitted(state: State, wanted: Mapping[str, Tensor]) -> tuple[State, list[str
             raise ValueError(
                 f"has '{name}', which this model does not have; it is a checkpoint of another model"
             )
-    types = {state[name].dtype for name, value in wanted.items() if value.is_floating_point()} - {
-        torch.float32
-    }
-    return fitted, [f"converted {', '.join(sorted(map(str, types)))} to float32"] if types else []
+    types = set()
+    for name, value in wanted.items():
+        if value.is_floating_point() and state[name].dtype != torch.float32:
+            types.add(str(state[name].dtype))
+    notes = []
+    if types:
+        notes.append(f"converted {', '.join(sorted(types))} to float32")
+    return fitted, notes
 
 
 def _digest(path: Path) -> str:

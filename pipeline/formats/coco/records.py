@@ -172,12 +172,19 @@ def _used_ids(document: Json) -> set[int]:
     """Return the category ids that annotations or their segments name."""
     records = document.get("annotations")
     used: set[int] = set()
-    for record in records if is_list(records) else []:
+    if not is_list(records):
+        return used
+    for record in records:
         if not isinstance(record, dict):
             continue
+        parts = [record]
         segments = record.get("segments_info")
-        for part in [record, *(segments if isinstance(segments, list) else [])]:
-            key = part.get("category_id") if isinstance(part, dict) else None
+        if isinstance(segments, list):
+            parts += segments
+        for part in parts:
+            key = None
+            if isinstance(part, dict):
+                key = part.get("category_id")
             if is_int(key):
                 used.add(key)
     return used
