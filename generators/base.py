@@ -179,12 +179,12 @@ class Example:
     """A real object that shows what is to be painted: the pixels of its box."""
 
     pixels: NDArray[np.uint8]  # RGB [h, w, 3]
-    mask: NDArray[np.float32]  # [h, w] in [0, 1], where the object is; of one without a mask 1
+    mask: NDArray[np.float32] | None  # [h, w] in [0, 1], where the object is; None = not known
 
     def __post_init__(self) -> None:
         assert self.pixels.ndim == 3 and self.pixels.dtype == np.uint8
-        assert self.mask.shape == self.pixels.shape[:2]
-        assert self.mask.size > 0
+        assert self.pixels.size > 0
+        assert self.mask is None or self.mask.shape == self.pixels.shape[:2]
 
 
 @runtime_checkable

@@ -100,7 +100,7 @@ def own_example(photo: Photo, index: int) -> Example:
     if photo.mask_of is not None:
         mask = photo.mask_of(index)
     if mask is None:
-        return Example(pixels, np.ones(pixels.shape[:2], np.float32))
+        return Example(pixels, None)
     return Example(pixels, mask[rows, columns].astype(np.float32))
 
 
@@ -149,7 +149,7 @@ def _after(
     red, green, blue = (brightness + tint).tolist()
     shown = brought_to(example, near, resolution, (red, green, blue))
     region = windows.region[0, 0]
-    if rng.random() < loop.outlines:
+    if example.mask is not None and rng.random() < loop.outlines:
         region = outline_region(shown[3], box, config.margin)
     return replace(windows, example=shown[None], region=region[None, None])
 

@@ -28,6 +28,7 @@ from synthaug.generators.fill.geometry import (
     pixels_of,
     ring_region,
     seam_of,
+    soft_ellipse,
 )
 from synthaug.generators.fill.windows import EXAMPLE_CHANNELS, NUM_AUGMENTATIONS, Windows
 
@@ -91,7 +92,8 @@ def task_of(edit: Edit, number: int, image: Image, config: Config, num_classes: 
     windows = content(photo, window, resolution, region, label, painting.box)
     if painting.shows == "object" and painting.example is not None:
         shown = brought_to(painting.example, box_there, resolution)
-        region = _needed_region(painting, shown[3], window, box_there, region, config)
+        if painting.example.mask is not None:
+            region = _needed_region(painting, shown[3], window, box_there, region, config)
         windows = replace(windows, example=shown[None], region=region[None, None])
     return Task(window, resolution, windows, painting.shows)
 
@@ -144,12 +146,17 @@ def brought_to(
 ) -> Tensor:
     """Return an example stretched to a box [4] of a window, [EXAMPLE_CHANNELS, S, S].
 
-    `added` changes its colors, in [-1, 1]. What lies outside the window is cut off.
+    `added` changes its colors, in [-1, 1]. What lies outside the window is cut off. Of an object
+    without a mask the middle of its box is shown: towards the edges ever more is background, which
+    is to be the photo's and not the example's.
     """
     left, top, right, bottom = (round(float(edge)) for edge in box)
     size = (max(1, bottom - top), max(1, right - left))
     # torch takes no mirrored views
-    mask = torch.from_numpy(np.ascontiguousarray(example.mask))[None]  # [1, h, w]
+    known = example.mask
+    if known is None:
+        known = soft_ellipse(*example.pixels.shape[:2])
+    mask = torch.from_numpy(np.ascontiguousarray(known))[None]  # [1, h, w]
     planes = torch.from_numpy(np.ascontiguousarray(example.pixels)).permute(2, 0, 1)
     colors = planes.float() / 127.5 - 1 + torch.tensor(added)[:, None, None]
     premultiplied = torch.cat([colors.clamp(-1, 1) * mask, mask])

@@ -19,6 +19,7 @@ LEAST_SIDE = 24  # pixels of the image: a smaller window shows too little of wha
 LEAST_MARGIN = 1.0  # pixels of the window by which a region reaches beyond its box
 SEAM_SHARE = 0.18  # width of a ring, inside and outside, in longer sides of the box
 OUTLINE_SHARE = 0.09  # of a band along an outline, inside and outside, in longer sides of the box
+RIM = 0.25  # of a soft ellipse: width over which it fades, in its radius
 BLUR_SIGMA = 1.0  # pixels of the image: softness of the edge with which a window goes back
 REFERENCE_SIDE = 64.0  # pixels: sizes are told to the network in units of this
 
@@ -140,6 +141,14 @@ def object_region(box: Box, margin: float, resolution: int) -> Tensor:
     """
     reach = margin * longer_side(box) + LEAST_MARGIN
     return inside_box(grown(box, reach), resolution)
+
+
+def soft_ellipse(height: int, width: int) -> NDArray[np.float32]:
+    """Return the ellipse [H, W] inscribed in a box, 1 inside and 0 from its rim on."""
+    rows = (np.arange(height) + 0.5) * 2 / height - 1
+    columns = (np.arange(width) + 0.5) * 2 / width - 1
+    radius = np.hypot(rows[:, None], columns)
+    return ((1 - radius) / RIM).clip(0, 1).astype(np.float32)
 
 
 def outline_region(mask: Tensor, box: Box, margin: float) -> Tensor:

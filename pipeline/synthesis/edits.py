@@ -254,7 +254,8 @@ def example_of(cutout: Cutout) -> Example:
 
     x0, y0, x1, y1 = cutout.box
     pixels = np.rint(cutout.pixels[y0:y1, x0:x1]).clip(0, 255)
-    return Example(pixels.astype(np.uint8), cutout.core[y0:y1, x0:x1])
+    mask = None if cutout.by_box else cutout.core[y0:y1, x0:x1]
+    return Example(pixels.astype(np.uint8), mask)
 
 
 def centered(cutout: Cutout, box: Boxes, size: tuple[int, ...]) -> Floats32:

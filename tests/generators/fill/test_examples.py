@@ -86,7 +86,7 @@ def test_an_object_is_the_example_of_itself() -> None:
     assert example.mask.tolist() == [[1] * 16] * 4 + [[0] * 16] * 4
     assert bool((example.pixels[:4] == RED).all())
     without_mask = replace(one_object(), mask_of=lambda number: None)
-    assert bool((own_example(without_mask, 0).mask == 1).all())
+    assert own_example(without_mask, 0).mask is None
 
 
 def test_an_example_of_an_object_cut_by_the_border_has_pixels() -> None:
@@ -173,7 +173,7 @@ def test_what_is_painted_has_the_colors_of_the_example() -> None:
     )
     redness = []
     for color in (RED, GREEN):
-        example = replace(plain(color), mask=np.ones((4, 6), np.float32))
+        example = replace(plain(color), mask=None)
         painting = Painting(1, box(28, 18, 44, 26), example=example)
         task = task_of(Edit(there, [painting]), 0, there.image, config, CLASSES)
         painted = fill(run.averaged, task.content, noise_for([3], 16), 4, 1.0)
@@ -212,6 +212,30 @@ def inner_box(region: Tensor) -> list[int]:
     """Return first row, first column, last row and last column of a region [S, S]."""
     places = region.nonzero()
     return [*places.amin(0).tolist(), *places.amax(0).tolist()]
+
+
+def test_of_an_object_without_a_mask_the_middle_of_its_box_is_shown() -> None:
+    shown = brought_to(replace(plain(RED), mask=None), box(2, 4, 14, 12), 16)
+    mask = shown[3]
+    assert float(mask[7:9, 7:9].min()) > 0.9
+    corners = mask[[4, 4, 11, 11], [2, 13, 2, 13]]
+    assert float(corners.max()) < 0.2
+    assert torch.equal(shown[0], mask)  # red is 1 in [-1, 1]
+    # mirrored both ways it is the same
+    assert torch.allclose(mask[4:12, 2:14], mask[4:12, 2:14].flip(0, 1), atol=1e-6)
+
+
+def test_an_object_without_a_mask_is_painted_in_its_whole_box() -> None:
+    place = box(28, 8, 44, 20)
+    by_box = replace(plain(RED), mask=None)
+    assert torch.equal(region_of(Painting(2, place, example=by_box)), region_of(Painting(2, place)))
+    photo = replace(one_object(), mask_of=None)
+    loop = replace(LOOP, shown=1.0, background=0.0, ring=0.0, outlines=1.0)
+    windows = draw_windows([photo] * 20, SMALL, loop, CLASSES, 0)[0]
+    whole = draw_windows([photo] * 20, SMALL, replace(loop, shown=0.0), CLASSES, 0)[0]
+    assert float(windows.region.sum((1, 2, 3)).min()) > 0.8 * float(
+        whole.region.sum((1, 2, 3)).min()
+    )
 
 
 def test_an_outline_has_a_margin_and_stays_in_the_region_of_its_box() -> None:
