@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 _NEVER_NULL = ("image_id", "image", "height", "width", "objects")
-_CACHED_GROUPS = 3
+KEPT_BYTES = 64 * 1024**2  # of row groups in memory, per table
 # what pyarrow raises for a broken file, depending on the place of the damage
 _BROKEN = (pa.ArrowException, OSError, IndexError, UnicodeDecodeError)
 
@@ -102,7 +103,7 @@ class ParquetDataset(Dataset):
                 self._groups.append((shard.name, number))
                 self._starts.append(self._starts[-1] + rows)
         self._checked = bytearray(len(self))  # of each row whether its masks are known to be sound
-        self._cached_group = lru_cache(_CACHED_GROUPS)(self._read_group)
+        self._kept = RecentGroups(self._read_group, KEPT_BYTES)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # the cache stays home when a dataset is sent to a worker
@@ -115,7 +116,7 @@ class ParquetDataset(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(index)
         group = bisect_right(self._starts, index) - 1
-        scene = self._cached_group(group).scene(index - self._starts[group])
+        scene = self._kept[group].scene(index - self._starts[group])
         if not self._checked[index]:
             _check_masks(scene, self._groups[group][0])
             self._checked[index] = 1
@@ -149,6 +150,43 @@ class ParquetDataset(Dataset):
         return [leaf for leaf in leaves() if leaf in self._blobs or leaf not in BLOBS]
 
 
+class RecentGroups:
+    """The row groups that were read last, as many as fit into some bytes, but two at least.
+
+    A small table is read once by a training that draws its rows at random, a large one stays where
+    it is.
+    """
+
+    LEAST = 2  # a group and the next: rows read in order, by two that are a little apart
+
+    def __init__(self, read: Callable[[int], _RowGroup], most_bytes: int) -> None:
+        self._read = read
+        self._most_bytes = most_bytes
+        self._groups: OrderedDict[int, _RowGroup] = OrderedDict()  # the one used last at the end
+        self._bytes = 0
+        self._lock = Lock()  # several threads may read a table
+
+    def __getitem__(self, number: int) -> _RowGroup:
+        with self._lock:
+            if number in self._groups:
+                self._groups.move_to_end(number)
+                return self._groups[number]
+        group = self._read(number)
+        with self._lock:
+            self._keep(number, group)
+        return group
+
+    def _keep(self, number: int, group: _RowGroup) -> None:
+        """Keep a group, and forget those that were not used for longest."""
+        if number in self._groups:
+            return  # another thread was faster
+        self._groups[number] = group
+        self._bytes += group.num_bytes
+        while self._bytes > self._most_bytes and len(self._groups) > self.LEAST:
+            _, oldest = self._groups.popitem(last=False)
+            self._bytes -= oldest.num_bytes
+
+
 class _RowGroup:
     """The scenes of one row group.
 
@@ -160,6 +198,7 @@ class _RowGroup:
             if table.column(name).null_count:
                 raise pa.ArrowInvalid(f"column '{name}' has empty rows")
         self._table = table
+        self.num_bytes = int(table.nbytes)
         objects = table.column("objects").combine_chunks()
         there = {field.name for field in objects.type}
         lists = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -363,7 +364,9 @@ def test_a_folder_without_shards_and_two_tables_in_one_folder(tmp_path):
         parquet.read(parquet.Config("."), tmp_path)
 
 
-def test_memory_stays_flat_over_many_row_groups(tmp_path):
+def test_memory_stays_flat_over_many_row_groups(tmp_path, monkeypatch):
+    assert parquet.KEPT_BYTES < 100_000_000
+    monkeypatch.setattr(parquet, "KEPT_BYTES", 10_000_000)
     with parquet.ShardWriter(
         Folder.at(tmp_path), "a.parquet", CATEGORIES, rows_per_group=10
     ) as writer:
@@ -441,3 +444,40 @@ def test_counts_that_are_no_mask_are_refused(tmp_path, counts, message):
     parquet.write(SceneList(CATEGORIES, [scene]), Folder.at(tmp_path))
     with pytest.raises(DatasetError, match=rf"image 'a': an object's rle is no mask.*{message}"):
         parquet.open_table(tmp_path)[0]
+
+
+class _Reader:
+    """Hands out stand-ins of row groups and remembers which were read."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self.read: list[int] = []
+        self._num_bytes = num_bytes
+
+    def __call__(self, number: int) -> SimpleNamespace:
+        self.read.append(number)
+        return SimpleNamespace(number=number, num_bytes=self._num_bytes)
+
+
+def test_row_groups_are_read_once_as_long_as_they_fit():
+    reader = _Reader(10)
+    kept = parquet.RecentGroups(reader, 40)
+    for number in (0, 1, 2, 3, 2, 1, 0):
+        assert kept[number].number == number
+    assert reader.read == [0, 1, 2, 3]
+    kept[4]  # 3 was used longest ago
+    kept[0], kept[1], kept[2], kept[4]
+    assert reader.read == [0, 1, 2, 3, 4]
+    kept[3]
+    assert reader.read == [0, 1, 2, 3, 4, 3]
+
+
+def test_two_row_groups_are_kept_however_large_they_are():
+    reader = _Reader(1000)
+    kept = parquet.RecentGroups(reader, 40)
+    for number in (0, 1, 0, 1):
+        kept[number]
+    assert reader.read == [0, 1]
+    kept[2]
+    kept[1]
+    kept[0]
+    assert reader.read == [0, 1, 2, 0]
