@@ -59,7 +59,7 @@ class Windows:
         return self._apply(lambda field: field[index])
 
     def relabelled(self, label: int, chosen: Tensor | None = None) -> Windows:
-        """Return the windows, the chosen [B] to be filled with a label; without a choice all."""
+        """Return the windows, the chosen [B] of them (or all) with another label."""
         labels = torch.full_like(self.labels, label)
         if chosen is not None:
             labels = torch.where(chosen, labels, self.labels)

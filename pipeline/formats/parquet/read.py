@@ -151,7 +151,7 @@ class ParquetDataset(Dataset):
 
 
 class RecentGroups:
-    """The row groups that were read last, as many as fit into some bytes, but two at least.
+    """The row groups read last, as many as fit into some bytes, but two at least.
 
     A small table is read once by a training that draws its rows at random, a large one stays where
     it is.
