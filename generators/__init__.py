@@ -19,7 +19,8 @@ and has
 
 - `Config`, a frozen dataclass. Its keys are keys of a job's section `generator`; ValueErrors begin
   with `key: `. CONFIG_KEYS says which attributes it must have for the pipeline; one that is also a
-  base.ToldOfMasks is given true masks of objects;
+  base.ToldOfMasks is given true masks of objects, one that is a base.ToldOfExamples a real object
+  to paint each new one after;
 - `build(config, num_classes) -> nn.Module`, a fresh network, whose `config` is the one that its
   checkpoint is saved with;
 - `sampler(network, options) -> Sampler`, for all systems with the same options
