@@ -48,7 +48,7 @@ class Boxes(nn.Module):
 
 
 class BoxSampler:
-    """Paints boxes in the order of the slots (generators.base.LayoutSampler)."""
+    """Paints boxes, small ones over large ones (generators.base.LayoutSampler)."""
 
     def __init__(self, network: Boxes) -> None:
         self.size = (network.config.resolution, network.config.resolution)  # (H, W)
@@ -56,9 +56,10 @@ class BoxSampler:
         self._palette = colors.astype(np.uint8)
 
     def sample(self, conditions: Layouts, seeds: Sequence[int]) -> Samples:
-        """Return images [B, R, R, 3] and masks [B, O, R, R].
+        """Return images [B, R, R, 3] and masks [B, O, R, R], 1 where a box is seen.
 
-        1 inside a box, later slots on top.
+        Things are seen on stuff that way, whatever the order of the slots; of equally large boxes
+        the later one is on top.
         """
         side = self.size[0]
         count, slots = conditions.labels.shape
@@ -69,10 +70,12 @@ class BoxSampler:
         edges = corners.round().int().numpy()
         for i in range(count):
             labels = conditions.labels[i].tolist()
-            for slot, label in enumerate(labels):
+            sides = edges[i, :, 2:] - edges[i, :, :2]
+            large_first = np.argsort(-sides.prod(1), kind="stable")
+            for slot in large_first.tolist():
                 x0, y0, x1, y1 = edges[i, slot]
-                images[i, y0:y1, x0:x1] = self._palette[label]
-                masks[i, :slot, y0:y1, x0:x1] = 0
+                images[i, y0:y1, x0:x1] = self._palette[labels[slot]]
+                masks[i, :, y0:y1, x0:x1] = 0
                 masks[i, slot, y0:y1, x0:x1] = 1
         return Samples(images, masks)
 

@@ -28,8 +28,8 @@ def test_a_box_is_painted_from_its_left_upper_to_its_right_lower_corner() -> Non
     np.testing.assert_array_equal(painted, expected)
 
 
-def test_a_later_slot_is_on_top_in_image_and_masks() -> None:
-    layouts = layouts_of([1, 2], [(0, 0, 0.5, 1), (0.25, 0, 1, 1)])
+def test_of_equal_boxes_the_later_slot_is_on_top_in_image_and_masks() -> None:
+    layouts = layouts_of([1, 2], [(0, 0, 0.75, 1), (0.25, 0, 1, 1)])
     samples = sampler_of().sample(layouts, [0])
     assert samples.masks is not None
     assert samples.masks[0, 0, 0].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
@@ -37,6 +37,18 @@ def test_a_later_slot_is_on_top_in_image_and_masks() -> None:
     colors = samples.images[0, 0].tolist()
     assert colors[1] != colors[2]
     assert colors[2] == colors[7]
+
+
+def test_a_thing_is_seen_on_larger_stuff_whatever_its_slot() -> None:
+    boxes = [(0.25, 0, 0.5, 1), (0, 0, 1, 1)]
+    for order in ([0, 1], [1, 0]):
+        layouts = layouts_of([order[0] + 1, order[1] + 1], [boxes[k] for k in order])
+        samples = sampler_of().sample(layouts, [0])
+        assert samples.masks is not None
+        small, large = order.index(0), order.index(1)
+        assert samples.masks[0, small, 0].tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
+        assert samples.masks[0, large, 0].tolist() == [1, 1, 0, 0, 1, 1, 1, 1]
+        assert samples.images[0, 0, 2].tolist() != samples.images[0, 0, 0].tolist()
 
 
 def test_the_color_is_that_of_the_class_and_the_rest_is_grey() -> None:
