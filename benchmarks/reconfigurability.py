@@ -111,7 +111,7 @@ def edits(
 
 
 def layout_of(scene: Scene, names: list[str]) -> list[tuple[str, list[float]]]:
-    objects = scene.objects.select(~scene.objects.iscrowd)
+    objects = scene.objects.without_crowds()
     sides = np.array([scene.width, scene.height] * 2, np.float32)
     shares = (objects.boxes / sides).clip(0, 1)
     classes = [names[index] for index in objects.category.tolist()]

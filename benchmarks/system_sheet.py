@@ -111,9 +111,12 @@ class _Page:
         """Show a picture in a cell, its shape kept, enlarged without smoothing."""
         height, width = pixels.shape[:2]
         factor = CELL / max(height, width)
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        picture = Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)
-        self.image.paste(picture, (self._left(place), HEAD + row * (CELL + GAP)))
+        new_width = max(1, round(width * factor))
+        new_height = max(1, round(height * factor))
+        picture = Image.fromarray(pixels)
+        enlarged = picture.resize((new_width, new_height), Image.Resampling.NEAREST)
+        top = HEAD + row * (CELL + GAP)
+        self.image.paste(enlarged, (self._left(place), top))
 
     @staticmethod
     def _left(place: int) -> int:

@@ -157,10 +157,13 @@ def _after(
 def _moved(box: Box, rng: np.random.Generator) -> Box:
     """Return a box [4] moved and stretched a little."""
     sides = box[2:] - box[:2]
-    shift = rng.uniform(-EXAMPLE_SHIFT, EXAMPLE_SHIFT, 2) * sides
-    half = sides * np.exp(rng.uniform(-EXAMPLE_ZOOM, EXAMPLE_ZOOM, 2)) / 2
-    middle = (box[:2] + box[2:]) / 2 + shift
-    return np.concatenate([middle - half, middle + half]).astype(np.float32)
+    middle = (box[:2] + box[2:]) / 2
+    shift = rng.uniform(-EXAMPLE_SHIFT, EXAMPLE_SHIFT, 2)
+    middle = middle + shift * sides
+    stretch = np.exp(rng.uniform(-EXAMPLE_ZOOM, EXAMPLE_ZOOM, 2))
+    half = stretch * sides / 2
+    corners = np.concatenate([middle - half, middle + half])
+    return corners.astype(np.float32)
 
 
 def _empty_box(photo: Photo, rng: np.random.Generator) -> Box | None:

@@ -151,25 +151,36 @@ def brought_to(
     is to be the photo's and not the example's.
     """
     left, top, right, bottom = (round(float(edge)) for edge in box)
-    size = (max(1, bottom - top), max(1, right - left))
-    # torch takes no mirrored views
+    height = max(1, bottom - top)
+    width = max(1, right - left)
+    planes = _planes_of(example, added)
+    size = (height, width)
+    stretched = F.interpolate(planes[None], size, mode="bilinear", antialias=True)[0]
+
+    canvas = torch.zeros(EXAMPLE_CHANNELS, resolution, resolution)
+    first_row = max(0, top)
+    first_column = max(0, left)
+    last_row = max(0, top + height)
+    last_column = max(0, left + width)
+    place = canvas[:, first_row:last_row, first_column:last_column]  # a view, cut at the far edges
+    seen = stretched[:, first_row - top :, first_column - left :]
+    rows, columns = place.shape[1:]
+    place.copy_(seen[:, :rows, :columns])
+    return canvas
+
+
+def _planes_of(example: Example, added: tuple[float, float, float]) -> Tensor:
+    """Return colors in [-1, 1] times the mask, and the mask, [EXAMPLE_CHANNELS, h, w]."""
     known = example.mask
     if known is None:
         known = soft_ellipse(*example.pixels.shape[:2])
+    # torch takes no mirrored views
     mask = torch.from_numpy(np.ascontiguousarray(known))[None]  # [1, h, w]
-    planes = torch.from_numpy(np.ascontiguousarray(example.pixels)).permute(2, 0, 1)
-    colors = planes.float() / 127.5 - 1 + torch.tensor(added)[:, None, None]
-    premultiplied = torch.cat([colors.clamp(-1, 1) * mask, mask])
-    stretched = F.interpolate(premultiplied[None], size, mode="bilinear", antialias=True)[0]
-
-    canvas = torch.zeros(EXAMPLE_CHANNELS, resolution, resolution)
-    rows = slice(max(0, top), min(resolution, top + size[0]))
-    columns = slice(max(0, left), min(resolution, left + size[1]))
-    if rows.start < rows.stop and columns.start < columns.stop:
-        of_rows = slice(rows.start - top, rows.stop - top)
-        of_columns = slice(columns.start - left, columns.stop - left)
-        canvas[:, rows, columns] = stretched[:, of_rows, of_columns]
-    return canvas
+    pixels = torch.from_numpy(np.ascontiguousarray(example.pixels))
+    colors = pixels.permute(2, 0, 1).float() / 127.5 - 1
+    changed = colors + torch.tensor(added)[:, None, None]
+    shown = changed.clamp(-1, 1) * mask
+    return torch.cat([shown, mask])
 
 
 def paint_boxes(categories: NDArray[np.int64], boxes: Box, resolution: int) -> Tensor:

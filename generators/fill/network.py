@@ -207,8 +207,8 @@ class FillNetwork(nn.Module):
 def _towards_example(noisy: Tensor, time: Tensor, windows: Windows) -> Tensor:
     """Return the velocity [B, 3, S, S] that ends at the example, or 0.
 
-    With it a network learns within a hundred steps to copy what is to be copied, and spends the
-    others on what differs.
+    With it a network copies what is to be copied by one number per pixel, and has to learn only
+    what differs.
     """
     colors, mask = windows.example[:, :3], windows.example[:, 3:]
     left = (1 - time).clamp_min(LEAST_TIME)[:, None, None, None]

@@ -46,20 +46,6 @@ class RunError(SynthaugError):
     """A step failed for a reason the user's input does not explain."""
 
 
-def stand_in(head: bytes) -> str:
-    """Return what a file is in the place of another, by its first bytes; else ""."""
-    start = head.lstrip().lower()
-    if not head:
-        return "the file is empty"
-    if not head.strip(b"\0"):
-        return "the file holds nothing but zeros"
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer: get the file itself with `git lfs pull`"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "it is a web page: the download failed"
-    return ""
-
-
 def one_line(err: BaseException, most: int = 200) -> str:
     """Return the message of an exception on one line.
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core import exif
 from synthaug.pipeline.core.arrays import Bytes, Floats32
 from synthaug.pipeline.core.boxes import Size
-from synthaug.pipeline.core.errors import DatasetError, one_line, stand_in
+from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.scene import ImageRef, Scene
+from synthaug.stand_ins import stand_in
 
 # what is decoded; never all that Pillow knows, of which some start other programs
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")

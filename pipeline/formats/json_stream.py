@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from synthaug.pipeline.core.errors import DatasetError, one_line, stand_in
+from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.json_values import Json
+from synthaug.stand_ins import stand_in
 
 _PIECE = 1 << 20  # bytes read at a time
 MORE_OR_END = "Expecting ',' delimiter"

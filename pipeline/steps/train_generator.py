@@ -27,7 +27,7 @@ from synthaug.pipeline.steps.networks import check_generator_training
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 NEEDS = ("ingest", "pseudo_label")
-VERSION = 4
+VERSION = 3
 WEIGHTS = "generator.safetensors"
 PUBLISHES = (Published(WEIGHTS, "checkpoints"),)
 SPLITS = ("labelled", "pseudo_labelled")

@@ -17,6 +17,7 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, Output
 from synthaug.pipeline.run import (
     Console,
+    _locked,
     check,
     check_links,
     check_output,
@@ -168,3 +169,14 @@ def test_an_output_folder_with_other_files_or_of_a_run_is_taken(tmp_path: Path) 
     (tmp_path / "steps").mkdir()
     check_output(str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "notes.txt", "steps"]
+
+
+def test_a_run_on_an_object_store_that_failed_at_once_may_be_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has left its job and no step yet."""
+    monkeypatch.setattr(Folder, "is_local", property(lambda self: False))
+    output = Folder.at(tmp_path)
+    with _locked(output):
+        output.write_bytes("job.yaml", b"name: x")
+    check_output(str(tmp_path))

@@ -15,6 +15,7 @@ from synthaug.published.files import stand_in
         (b"", "the file is empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
         (b" <!DOCTYPE HTML><p>404", "a web page: the download failed"),
+        (b"\0" * 200, "nothing but zeros"),
         (b"PK\x03\x04", ""),
         (b"anything", ""),
     ],

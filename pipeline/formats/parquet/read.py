@@ -151,13 +151,13 @@ class ParquetDataset(Dataset):
 
 
 class RecentGroups:
-    """The row groups read last, as many as fit into some bytes, but two at least.
+    """The row groups read last, as many as fit into some bytes, but three at least.
 
     A small table is read once by a training that draws its rows at random, a large one stays where
     it is.
     """
 
-    LEAST = 2  # a group and the next: rows read in order, by two that are a little apart
+    LEAST = 3
 
     def __init__(self, read: Callable[[int], _RowGroup], most_bytes: int) -> None:
         self._read = read

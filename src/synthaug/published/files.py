@@ -8,6 +8,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from synthaug import stand_ins
+
 UNREADABLE = (  # raised by reading a damaged file
     SafetensorError,
     pickle.UnpicklingError,
@@ -29,11 +31,4 @@ def stand_in(path: Path) -> str:
             head = file.read(200)
     except OSError:
         return ""
-    start = head.lstrip().lower()
-    if not head:
-        return "the file is empty"
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer: get the file itself with `git lfs pull`"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "it is a web page: the download failed"
-    return ""
+    return stand_ins.stand_in(head)

@@ -471,13 +471,13 @@ def test_row_groups_are_read_once_as_long_as_they_fit():
     assert reader.read == [0, 1, 2, 3, 4, 3]
 
 
-def test_two_row_groups_are_kept_however_large_they_are():
+def test_three_row_groups_are_kept_however_large_they_are():
     reader = _Reader(1000)
     kept = parquet.RecentGroups(reader, 40)
-    for number in (0, 1, 0, 1):
+    for number in (0, 1, 2, 0, 1, 2):
         kept[number]
-    assert reader.read == [0, 1]
+    assert reader.read == [0, 1, 2]
+    kept[3]
     kept[2]
-    kept[1]
     kept[0]
-    assert reader.read == [0, 1, 2, 0]
+    assert reader.read == [0, 1, 2, 3, 0]
