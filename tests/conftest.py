@@ -6,6 +6,13 @@ import os
 from collections import Counter
 
 import pytest
+from hypothesis import settings
+
+# The same inputs every time: who changes one line is told of that line, not of an input drawn
+# today for the first time. `HYPOTHESIS_PROFILE=search` draws new ones.
+settings.register_profile("suite", derandomize=True, database=None)
+settings.register_profile("search", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 # Ray's workers yield to whatever else the machine does, and a test that waits for them with it
 os.environ.setdefault("RAY_worker_niceness", "0")
