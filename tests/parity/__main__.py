@@ -24,6 +24,7 @@ SYSTEMS = (
     "tests.parity.sg2im",
     "tests.parity.layout2im",
     "tests.parity.grid2im",
+    "tests.parity.sims",
     "tests.parity.spade",
 )
 
