@@ -32,6 +32,7 @@ from synthaug.generators.fill.geometry import (
 )
 from synthaug.generators.fill.windows import EXAMPLE_CHANNELS, NUM_AUGMENTATIONS, Windows
 
+KEPT_REACH = 1  # pixels of a window around an object that come into the photo with it
 LARGE = 1.25  # a window is painted at the larger resolution from this many times the smaller on
 NATIVE = (1.25, 3.0)  # sides of a window at native scale, in longer sides of its box
 
@@ -43,6 +44,7 @@ class Task:
     window: Window
     resolution: int
     content: Windows  # a batch of one
+    kept: Tensor  # [S, S] 1 for what of the painted region comes into the photo
     shows: str  # object | background | seam
 
 
@@ -90,12 +92,14 @@ def task_of(edit: Edit, number: int, image: Image, config: Config, num_classes: 
         if painting.mask is not None:
             region = seam_of(cut_mask(painting.mask, window, resolution), box_there)
     windows = content(photo, window, resolution, region, label, painting.box)
+    kept = region
     if painting.shows == "object" and painting.example is not None:
         shown = brought_to(painting.example, box_there, resolution)
         if painting.example.mask is not None:
             region = _needed_region(painting, shown[3], window, box_there, region, config)
+            kept = _kept_region(painting, shown[3], window, region)
         windows = replace(windows, example=shown[None], region=region[None, None])
-    return Task(window, resolution, windows, painting.shows)
+    return Task(window, resolution, windows, kept, painting.shows)
 
 
 def _needed_region(
@@ -117,6 +121,26 @@ def _needed_region(
         return of_box
     replaced = cut_mask(painting.mask, window, mask.shape[-1])
     return torch.maximum(region, outline_region(replaced, box, config.margin))
+
+
+def _kept_region(painting: Painting, mask: Tensor, window: Window, region: Tensor) -> Tensor:
+    """Return what comes into the photo of a region for an object of about a mask, all [S, S].
+
+    The object, what has to go, and a pixel around both. The network paints more, so that it sees
+    where an object ends; there the photo's own pixels are better, and objects in front of the
+    painted one are not touched.
+    """
+    replaced = torch.zeros_like(mask)
+    if painting.mask is not None:
+        replaced = cut_mask(painting.mask, window, mask.shape[-1])
+    elif painting.replaces != -1:
+        return region
+    changed = torch.maximum((mask > 0.5).float(), replaced)
+    if not changed.any():
+        return region
+    size = 2 * KEPT_REACH + 1
+    around = F.max_pool2d(changed[None, None], size, 1, KEPT_REACH)[0, 0]
+    return around * region
 
 
 def content(
@@ -155,7 +179,11 @@ def brought_to(
     width = max(1, right - left)
     planes = _planes_of(example, added)
     size = (height, width)
-    stretched = F.interpolate(planes[None], size, mode="bilinear", antialias=True)[0]
+    # bilinear would blur what is finest even where hardly anything is stretched
+    stretched = F.interpolate(planes[None], size, mode="bicubic", antialias=True)[0]
+    mask = stretched[3:].clamp(0, 1)
+    colors = torch.minimum(torch.maximum(stretched[:3], -mask), mask)
+    stretched = torch.cat([colors, mask])
 
     canvas = torch.zeros(EXAMPLE_CHANNELS, resolution, resolution)
     first_row = max(0, top)

@@ -65,10 +65,9 @@ class WindowSampler(ABC):
             painted = self._paint(tasks, own_seeds)
             results = zip(rows, tasks, painted, strict=True)
             for row, task, (pixels, mask) in results:
-                region = task.content.region[0, 0]
-                image = put_back(images[row], task.window, pixels, region)
+                image = put_back(images[row], task.window, pixels, task.kept)
                 images[row] = image
-                masks[row][number] = _mask_in_image(image, task, mask)
+                masks[row][number] = _mask_in_image(image, task, mask * task.kept)
         edited = zip(images, masks, strict=True)
         return [EditedPhoto(image, own) for image, own in edited]
 

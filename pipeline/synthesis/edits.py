@@ -212,7 +212,9 @@ class EditSynthesizer:
             cutout = None
             if painting.shows == "object":
                 rng = rng_for(seed, "example", number)
-                cutout = self._bank.draw(painting.category, rng, painting.box, own_image)
+                cutout = self._bank.draw(
+                    painting.category, rng, painting.box, own_image, painting.mask
+                )
             if cutout is not None:
                 painting = replace(painting, example=example_of(cutout))
             paintings.append(painting)

@@ -21,6 +21,7 @@ from synthaug.pipeline.planning.surfaces import seen_surfaces
 from synthaug.pipeline.synthesis.automatic_mask import automatic_mask
 
 TRIES = 8  # objects of a class drawn for a box; the one nearest in size and shape is taken
+OUTLINE = 16  # pixels per side at which outlines are compared
 MIN_SIDE = 2  # pixels; narrower objects are not cut
 
 Box = NDArray[np.float32]  # xyxy [4]
@@ -83,20 +84,26 @@ class Bank:
         rng: np.random.Generator,
         like: Box | None = None,
         elsewhere: str = "",
+        outline: Flags | None = None,
     ) -> Cutout | None:
         """Return an object of a class, mirrored, turned and scaled as drawn.
 
         None where there is none. With a box `like` [4] it is, of some objects drawn, the one
-        nearest in size and shape. Objects cut off by the border of their image, and those of the
-        image `elsewhere`, are drawn only where there are no others.
+        nearest in size and shape; with an `outline` [H, W] in that box, in its outline too. Objects
+        cut off by the border of their image, and those of the image `elsewhere`, are drawn only
+        where there are no others.
         """
-        chosen = self._draw(category, rng, like, elsewhere)
+        chosen = self._draw(category, rng, like, elsewhere, outline)
         if chosen is None:
             return None
         config = self.config
         zoom = config.zoom ** rng.uniform(-1.0, 1.0)
         cutout = self._cutout(chosen, zoom)
-        if rng.random() < config.mirror:
+        mirrored = rng.random() < config.mirror
+        if outline is not None and like is not None:
+            straight, turned_over = self._overlaps(chosen, outline_in_box(outline, like))
+            mirrored = turned_over > straight
+        if mirrored:
             cutout = cutout.mirror()
         if config.turns:
             for _ in range(int(rng.integers(4))):
@@ -129,7 +136,12 @@ class Bank:
         return copy_paste.piece(cutout, target.tolist(), edge)
 
     def _draw(
-        self, category: int, rng: np.random.Generator, like: Box | None, elsewhere: str = ""
+        self,
+        category: int,
+        rng: np.random.Generator,
+        like: Box | None,
+        elsewhere: str = "",
+        outline: Flags | None = None,
     ) -> int | None:
         """Return the position of an object of a class; None where there is none."""
         candidates = np.flatnonzero(self.category == category)
@@ -147,13 +159,47 @@ class Bank:
         sides = np.array(_sides(like), np.float32)
         ratio = self.size[drawn] / sides  # [TRIES, 2]
         distance = np.abs(np.log(ratio)).sum(1)
+        if outline is not None:
+            wanted = outline_in_box(outline, like)
+            overlaps = [max(self._overlaps(position, wanted)) for position in drawn.tolist()]
+            distance = distance + 1 - np.array(overlaps)
         return int(drawn[distance.argmin()])
+
+    def _overlaps(self, position: int, wanted: Flags) -> tuple[float, float]:
+        """Return how well an object has an outline [OUTLINE, OUTLINE], and mirrored (0 to 1).
+
+        Where objects are not mirrored, the latter is 0.
+        """
+        scene = self.bare[int(self.image[position])]
+        box, mask = extent_of(scene, int(self.number[position]))
+        own = np.ones_like(wanted)
+        if mask is not None:
+            own = outline_in_box(mask, box)
+        straight = intersection_over_union(own, wanted)
+        if not self.config.mirror:
+            return straight, 0.0
+        return straight, intersection_over_union(own[:, ::-1], wanted)
 
     def _cutout(self, position: int, scale: float) -> Cutout:
         """Cut an object out of its image, with what its edge needs when it is scaled."""
         scene, image = self.pixels[int(self.image[position])]
         number = int(self.number[position])
         return cutout_of(scene, image, number, scale, self.config)
+
+
+def outline_in_box(mask: Flags, box: Box) -> Flags:
+    """Return a mask [H, W] in the frame of a box [4], [OUTLINE, OUTLINE]."""
+    x0, y0, x1, y1 = box.tolist()
+    middles = (np.arange(OUTLINE) + 0.5) / OUTLINE
+    rows = (y0 + middles * (y1 - y0)).astype(np.int64).clip(0, mask.shape[0] - 1)
+    columns = (x0 + middles * (x1 - x0)).astype(np.int64).clip(0, mask.shape[1] - 1)
+    return mask[np.ix_(rows, columns)]
+
+
+def intersection_over_union(one: Flags, other: Flags) -> float:
+    """Return the share of two masks' pixels that both have."""
+    union = (one | other).sum()
+    return float((one & other).sum() / max(1, union))
 
 
 def _sides(box: Box) -> tuple[float, float]:

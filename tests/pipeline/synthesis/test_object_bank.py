@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,31 @@ def test_the_object_nearest_in_size_and_shape_is_taken_and_keeps_its_shape() -> 
         rows, columns = np.flatnonzero(piece.core.any(1)), np.flatnonzero(piece.core.any(0))
         assert (20, 5) == (len(rows), len(columns)), "the tall one, stretched to the area"
         assert (0, 5) == (piece.offset[0] + rows[0], piece.offset[1] + columns[0])
+
+
+@pytest.mark.parametrize("mirror", [0.0, 0.5])
+def test_of_objects_of_one_size_the_one_of_the_outline_is_taken(mirror: float) -> None:
+    """A triangle and a bar in equal boxes; where objects are mirrored, the way that fits."""
+    triangle, bar = np.tril(np.ones((8, 8), bool)), np.ones((8, 8), bool)
+    bar[3:5] = False
+    shapes = np.zeros((2, 20, 20), bool)
+    shapes[0, 2:10, 2:10] = triangle
+    shapes[1, 11:19, 11:19] = bar
+    boxes = [[2, 2, 10, 10], [11, 11, 19, 19]]
+    table = SceneList(CLASSES, [scene(boxes, [0, 0], True, rle=masks.encode(shapes))])
+    bank = Bank.of(table, table, replace(HARD, mirror=mirror))
+    like = np.array([5, 4, 13, 12], np.float32)
+    wanted = [triangle, bar]
+    if mirror:
+        wanted.append(triangle[:, ::-1])
+    for shape in wanted:
+        outline = np.zeros((20, 20), bool)
+        outline[4:12, 5:13] = shape
+        for seed in range(4):
+            drawn = bank.draw(0, np.random.default_rng(seed), like, outline=outline)
+            assert drawn is not None
+            x0, y0, x1, y1 = drawn.box
+            assert np.array_equal(drawn.core[y0:y1, x0:x1], shape)
 
 
 def test_the_extent_of_an_object_is_that_of_its_mask() -> None:
