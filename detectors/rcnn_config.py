@@ -40,6 +40,7 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
         "box_samples": 64,
         "norm": "gn",
         "lr": 4e-3,
+        "backbone_lr": 1.0,
     },
     "lite0": {
         "fpn_channels": 96,
@@ -54,6 +55,7 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
         "box_samples": 64,
         "norm": "frozen_bn",
         "lr": 1e-3,
+        "backbone_lr": 0.1,  # at the rate of the new layers what it knows of photos is lost
     },
     "resnet50": {
         "fpn_channels": 256,
@@ -68,6 +70,7 @@ USUAL: Mapping[str, Mapping[str, Any]] = {
         "box_samples": 512,
         "norm": "gn",
         "lr": 1e-4,
+        "backbone_lr": 1.0,
     },
 }
 
@@ -126,6 +129,9 @@ class Config:
     train_sizes: tuple[int, ...] = ()
     optimizer: str = "adamw"  # adamw | sgd
     lr: float = 0.0  # at its peak; the usual values are for adamw and a batch of 16
+    # of the backbone without its pyramid, share of lr; 0 = 0.1 for lite0, which has learned before,
+    # else 1
+    backbone_lr: float = 0.0
     # part of the steps over which the rate rises; then it follows the schedule
     warmup: float = 0.05
     schedule: str = "cosine"  # cosine (down to 1 %) | step

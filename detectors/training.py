@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from synthaug.detectors.parallel import (
 )
 from synthaug.ranges import above, at_least, from_0_to_below_1
 
+SHARE = "share"  # of a group of parameters in the learning rate
+# beginnings of the names of a backbone's parameters, without its pyramid, in any back-end
+BODIES = ("backbone.body.", "backbone.bottom_up.")
 FINAL_RATE = 0.01  # of the cosine schedule at the last step, share of the peak
 
 
@@ -32,6 +36,7 @@ class Recipe:
 
     optimizer: str
     lr: float
+    backbone_lr: float  # of the backbone without its pyramid, share of lr
     schedule: str
     milestones: tuple[float, ...]
     decay: float
@@ -47,7 +52,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.optimizer not in ("adamw", "sgd"):
             raise ValueError(f"optimizer: '{self.optimizer}' is unknown; choose adamw or sgd")
-        above(0, self, "lr")
+        above(0, self, "lr", "backbone_lr")
         at_least(0, self, "weight_decay", "clip_grad", "scale_jitter")
         if self.schedule not in ("cosine", "step"):
             raise ValueError(f"schedule: '{self.schedule}' is unknown; choose cosine or step")
@@ -210,22 +215,33 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 
     Biases and normalization, parameters of one axis, do not decay.
     """
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    weights = [parameter for parameter in learned if parameter.ndim > 1]
-    others = [parameter for parameter in learned if parameter.ndim <= 1]
-    groups = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    body, others = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            is_slower = recipe.backbone_lr != 1 and name.startswith(BODIES)
+            (body if is_slower else others).append(parameter)
+    groups = _groups(others, recipe.weight_decay, 1.0)
+    if body:
+        groups += _groups(body, recipe.weight_decay, recipe.backbone_lr)
     if recipe.optimizer == "sgd":
         return SGD(groups, recipe.lr, momentum=recipe.momentum)
     return AdamW(groups, recipe.lr)
 
 
+def _groups(parameters: list[nn.Parameter], weight_decay: float, share: float) -> list[dict[str, Any]]:
+    """Return the two groups of an optimizer that learn at a share of its rate."""
+    weights = [parameter for parameter in parameters if parameter.ndim > 1]
+    others = [parameter for parameter in parameters if parameter.ndim <= 1]
+    return [
+        {"params": weights, "weight_decay": weight_decay, SHARE: share},
+        {"params": others, "weight_decay": 0.0, SHARE: share},
+    ]
+
+
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Set the learning rate of all parameters of an optimizer."""
+    """Set the learning rate of all parameters of an optimizer, each at its share."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group[SHARE]
 
 
 @contextmanager

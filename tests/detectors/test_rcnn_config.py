@@ -90,9 +90,11 @@ def test_a_setting_of_the_job_wins_over_the_usual_value() -> None:
 def test_the_recipe_has_the_resolved_values_of_its_fields() -> None:
     config = Config(warmup=0.25, milestones=(0.5, 0.75), ema=0.5)
     recipe = config.recipe()
-    assert recipe.lr == 4e-3
+    assert (recipe.lr, recipe.backbone_lr) == (4e-3, 1.0)
+    assert Config(backbone="lite0").recipe().backbone_lr == 0.1
+    assert Config(backbone="lite0", backbone_lr=1.0).recipe().backbone_lr == 1.0
     for field in dataclasses.fields(Recipe):
-        if field.name != "lr":
+        if field.name not in ("lr", "backbone_lr"):
             assert getattr(recipe, field.name) == getattr(config, field.name)
 
 

@@ -15,6 +15,7 @@ from synthaug.detectors.training import (
     StepTraining,
     cosine_rate,
     make_optimizer,
+    set_learning_rate,
     step_rate,
     update_average,
 )
@@ -22,6 +23,7 @@ from synthaug.detectors.training import (
 GOOD = Recipe(
     optimizer="sgd",
     lr=0.1,
+    backbone_lr=1.0,
     schedule="step",
     milestones=(0.5, 0.75),
     decay=0.1,
@@ -64,6 +66,7 @@ def test_the_cosine_ignores_what_belongs_to_the_other_schedule():
     [
         ("optimizer", "lion"),
         ("lr", 0.0),
+        ("backbone_lr", 0.0),
         ("warmup", 1.0),
         ("clip_grad", -1.0),
         ("schedule", "linear"),
@@ -177,6 +180,34 @@ def test_weights_decay_and_biases_do_not(optimizer: str) -> None:
     assert others["params"][0] is model.bias
     if optimizer == "sgd":
         assert weights["momentum"] == others["momentum"] == 0.7
+
+
+class Backboned(nn.Module):
+    """A body, its pyramid and a head, named as both back-ends name them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        parts = {name: nn.Linear(2, 2), "fpn": nn.Linear(2, 2)}
+        self.backbone = nn.ModuleDict(parts)
+        self.head = nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize("name", ["body", "bottom_up"])
+def test_the_body_alone_learns_at_its_own_rate(name: str) -> None:
+    model = Backboned(name)
+    optimizer = make_optimizer(model, replace(GOOD, backbone_lr=0.25))
+    set_learning_rate(optimizer, 8.0)
+    rates = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            rates[id(parameter)] = (group["lr"], group["weight_decay"] > 0)
+    body, pyramid = model.backbone[name], model.backbone["fpn"]
+    assert rates[id(body.weight)] == (2.0, GOOD.weight_decay > 0)
+    assert rates[id(body.bias)] == (2.0, False)
+    for layer in (pyramid, model.head):
+        assert rates[id(layer.weight)] == (8.0, GOOD.weight_decay > 0)
+        assert rates[id(layer.bias)] == (8.0, False)
+    assert len(rates) == 6
 
 
 def test_frozen_parameters_are_not_the_optimizers() -> None:
