@@ -215,7 +215,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 
     Biases and normalization, parameters of one axis, do not decay.
     """
-    body, others = [], []
+    body: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_slower = recipe.backbone_lr != 1 and name.startswith(BODIES)
@@ -228,7 +229,9 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     return AdamW(groups, recipe.lr)
 
 
-def _groups(parameters: list[nn.Parameter], weight_decay: float, share: float) -> list[dict[str, Any]]:
+def _groups(
+    parameters: list[nn.Parameter], weight_decay: float, share: float
+) -> list[dict[str, Any]]:
     """Return the two groups of an optimizer that learn at a share of its rate."""
     weights = [parameter for parameter in parameters if parameter.ndim > 1]
     others = [parameter for parameter in parameters if parameter.ndim <= 1]

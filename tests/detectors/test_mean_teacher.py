@@ -26,8 +26,8 @@ from synthaug.detectors.training import Recipe
 
 PLAIN = Strong(scale=0, color=0, gray=0, blur=0, erase=0)
 RECIPE = Recipe(
-    optimizer="sgd", lr=0.1, backbone_lr=1.0, schedule="cosine", milestones=(), decay=0.1, warmup=0.0,
-    weight_decay=0.0, momentum=0.0,
+    optimizer="sgd", lr=0.1, backbone_lr=1.0, schedule="cosine", milestones=(), decay=0.1,
+    warmup=0.0, weight_decay=0.0, momentum=0.0,
     clip_grad=0.0, flip=False, scale_jitter=0.0, color_jitter=0.0, ema=0.0,
 )  # fmt: skip
 LOSSES = ("objectness", "proposal_box", "class", "box", "mask")
