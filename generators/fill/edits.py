@@ -124,9 +124,9 @@ def _needed_region(
 
 
 def _kept_region(painting: Painting, mask: Tensor, window: Window, region: Tensor) -> Tensor:
-    """Return what comes into the photo of a region for an object of about a mask, all [S, S].
+    """Return what of a region comes into the photo, all [S, S].
 
-    The object, what has to go, and a pixel around both. The network paints more, so that it sees
+    The object, which has about the mask, what has to go, and a pixel around both. The network paints more, so that it sees
     where an object ends; there the photo's own pixels are better, and objects in front of the
     painted one are not touched.
     """
