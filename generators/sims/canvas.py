@@ -1,6 +1,6 @@
-"""The canvas: real segments on the places of a map's segments (published code, step E).
+"""The canvas: real segments on the places of a map's segments.
 
-Back to front. The map follows: it says afterwards which class each pasted pixel shows.
+Back to front (published code). The map follows: it says afterwards which class each pasted pixel shows.
 
 Legend: H W pixels, N segments.
 """
@@ -112,7 +112,7 @@ def compose(
 
 
 def room_for_shadows(labels: Ints, no_class: int, rules: Rules) -> Flags:
-    """Return the pixels [H, W] of the ground, and of no class, beside what stands on it.
+    """Return the pixels [H, W] of ground and of no class beside what stands there.
 
     To the left they reach an eighth of its width beyond its box, to the right and below an eighth
     of its height (published code).
@@ -143,7 +143,10 @@ def better_placed(piece: Piece) -> tuple[Floats, Flags]:
 
 
 def without_bands(piece: Piece, mask: Flags, rules: Rules) -> Flags:
-    """Return the pixels of a piece that are shown: not its source's shadows or loose rim."""
+    """Return the pixels of a piece that are shown.
+
+    Not its source's shadows, nor a loose rim.
+    """
     height = len(mask)
     shown = mask
     if piece.category in rules.ground and piece.shadows is not None:
