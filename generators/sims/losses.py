@@ -16,9 +16,9 @@ LABELS = 10.0  # weight of the cross-entropy of the synthesis network's own map
 
 
 def placement_loss(moved: Tensor, targets: Tensor, colors: Tensor) -> Tensor:
-    """Return how far moved segments are from an image where they are to be (published code).
+    """Return how far moved segments are from an image where they are to be.
 
-    moved [N, 3, H, W] in [0, 1], targets [N, 1, H, W] 0 or 1, colors [3, H, W] of 0 to 255: mean
+    As in the published code. moved [N, 3, H, W] in [0, 1], targets [N, 1, H, W] 0 or 1, colors [3, H, W] of 0 to 255: mean
     absolute difference of the sum of all segments, over the pixels that any is to fill.
     """
     merged = (moved * targets).sum(0) * 255
