@@ -126,9 +126,9 @@ def _needed_region(
 def _kept_region(painting: Painting, mask: Tensor, window: Window, region: Tensor) -> Tensor:
     """Return what of a region comes into the photo, all [S, S].
 
-    The object, which has about the mask, what has to go, and a pixel around both. The network paints more, so that it sees
-    where an object ends; there the photo's own pixels are better, and objects in front of the
-    painted one are not touched.
+    The object, which has about the mask, what has to go, and a pixel around both. The network
+    paints more, so that it sees where an object ends; there the photo's own pixels are better, and
+    objects in front of the painted one are not touched.
     """
     replaced = torch.zeros_like(mask)
     if painting.mask is not None:
