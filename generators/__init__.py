@@ -62,6 +62,7 @@ GENERATORS = {
     "pix2pix": "synthaug.generators.pix2pix",
     "pix2pix_maps": "synthaug.generators.pix2pix.maps",
     "crn": "synthaug.generators.crn",
+    "sims": "synthaug.generators.sims",
     "copy_paste": "synthaug.generators.copy_paste",
     "posthoc": "synthaug.generators.posthoc",
     "fill": "synthaug.generators.fill",

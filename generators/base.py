@@ -10,7 +10,7 @@ for the background: class k here is label k + 1 there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self, TypeVar, runtime_checkable
 
@@ -382,6 +382,9 @@ class MapBatch:
     images: Tensor  # [B, 3, H, W] float32 in [-1, 1]
     maps: Maps
     weights: Tensor | None = None  # [B, H, W] float32: confidence of each pixel's label; None = 1
+    # [B] int64: number of each image among the labelled ones, then the pseudo-labelled ones, for
+    # systems that remember images (Remembers)
+    sources: Tensor | None = None
 
     def to(self, device: torch.device | str) -> MapBatch:
         """Return the same batch on another device."""
@@ -390,7 +393,7 @@ class MapBatch:
             weights = weights.to(device)
         images = self.images.to(device)
         maps = self.maps.to(device)
-        return MapBatch(images, maps, weights)
+        return MapBatch(images, maps, weights, self.sources)
 
     def num_objects(self) -> Tensor:
         """Return the number of images, int64 scalar.
@@ -404,13 +407,18 @@ class MapBatch:
 
         ValueError when they cannot be cut so.
         """
-        fields = [self.images, self.maps.labels, self.maps.instances]
-        if self.weights is not None:
-            fields.append(self.weights)
+        fields = (self.images, self.maps.labels, self.maps.instances, self.weights, self.sources)
+        there = [field for field in fields if field is not None]
         batches = []
-        for images, labels, instances, *weights in _cut(count, *fields):
+        for pieces in _cut(count, *there):
+            left = iter(pieces)
+            of_part = [None if field is None else next(left) for field in fields]
+            images, labels, instances, weights, sources = of_part
+            assert images is not None
+            assert labels is not None
+            assert instances is not None
             maps = Maps(labels, instances, self.maps.classes)
-            batches.append(MapBatch(images, maps, *weights))
+            batches.append(MapBatch(images, maps, weights, sources))
         return batches
 
 
@@ -493,4 +501,16 @@ class Training(Protocol[AnyBatch_contra]):
 
     def generator(self) -> nn.Module:
         """Return the network to sample from, as `build` returns it."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A training whose network keeps parts of the labelled images themselves."""
+
+    def remember(self, batches: Iterable[MapBatch]) -> None:
+        """Take in all labelled images, in order, before the first step.
+
+        A training that goes on from a checkpoint is given the same ones again.
+        """
         ...

@@ -24,6 +24,7 @@ FORMATS = {  # of the papers' jobs
     "cityscapes": "cityscapes",
     "cityscapes_pix2pix": "cityscapes",
     "cityscapes_crn": "cityscapes",
+    "cityscapes_sims": "cityscapes",
     "visual_genome": "visual_genome",
     "visual_genome_sg2im": "visual_genome",
     "visual_genome_layout2im": "visual_genome",

@@ -130,7 +130,8 @@ def test_systems_share_all_but_the_generator_and_each_may_have_keys_of_its_own(
 
 
 def test_systems_are_those_of_the_papers_unless_they_are_named() -> None:
-    named = {"lostgan", "sg2im", "layout2im", "grid2im", "spade", "panoptic", "pix2pix", "crn"}
+    named = {"lostgan", "sg2im", "layout2im", "grid2im", "spade", "panoptic"}
+    named |= {"pix2pix", "crn", "sims"}
     assert named <= set(learning_systems())
     assert not {"fill", "copy_paste", "posthoc", "diffusers"} & set(learning_systems())
     with pytest.raises(JobError, match="--systems: there is no 'spad'; did you mean 'spade'"):

@@ -1,6 +1,7 @@
 """The canvas: real segments on the places of a map's segments.
 
-Back to front (published code). The map follows: it says afterwards which class each pasted pixel shows.
+Back to front, step E of the published code. The map follows: it says afterwards which class each
+pasted pixel shows.
 
 Legend: H W pixels, N segments.
 """
@@ -134,7 +135,7 @@ def room_for_shadows(labels: Ints, no_class: int, rules: Rules) -> Flags:
 
 
 def better_placed(piece: Piece) -> tuple[Floats, Flags]:
-    """Return colors and mask of a piece: moved where it then fills more of its place."""
+    """Return colors and mask of a piece, moved where that fills more of its place."""
     as_it_was = (piece.mask & piece.target).sum()
     as_moved = (piece.moved_mask & piece.target).sum()
     if as_moved > as_it_was:
@@ -157,7 +158,7 @@ def without_bands(piece: Piece, mask: Flags, rules: Rules) -> Flags:
 
 
 def outline(mask: Flags) -> Flags:
-    """Return the pixels [H, W] on the outline of a mask: ridges of Sobel's gradient."""
+    """Return the outline of a mask [H, W]: ridges of Sobel's gradient."""
     values = np.pad(mask.astype(np.float32), 1, mode="edge")
     right = values[:, 2:]
     left = values[:, :-2]

@@ -18,8 +18,9 @@ LABELS = 10.0  # weight of the cross-entropy of the synthesis network's own map
 def placement_loss(moved: Tensor, targets: Tensor, colors: Tensor) -> Tensor:
     """Return how far moved segments are from an image where they are to be.
 
-    As in the published code. moved [N, 3, H, W] in [0, 1], targets [N, 1, H, W] 0 or 1, colors [3, H, W] of 0 to 255: mean
-    absolute difference of the sum of all segments, over the pixels that any is to fill.
+    As in the published code: mean absolute difference of the sum of all segments, over the pixels
+    that any is to fill. moved [N, 3, H, W] in [0, 1], targets [N, 1, H, W] 0 or 1, colors
+    [3, H, W] of 0 to 255.
     """
     merged = (moved * targets).sum(0) * 255
     wanted = targets.sum(0)
@@ -37,7 +38,9 @@ class SynthesisLoss(nn.Module):
     def terms(
         self, made: Synthesis, real: Tensor, labels: Tensor, confidence: Tensor | None = None
     ) -> Tensor:
-        """Return the weighted terms [7] of a batch, means over it: six of the image, the map's.
+        """Return the weighted terms [7] of a batch, means over it.
+
+        Six of the image, then the map's.
 
         real [B, 3, H, W] in [-1, 1], labels [B, H, W]; confidence [B, H, W] weighs each pixel.
         """

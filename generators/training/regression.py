@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -76,12 +76,21 @@ class RegressionTraining(Generic[AnyBatch]):
             averaged = copy.deepcopy(objective.networks["G"]).eval()
             self.modules["G_ema"] = averaged.requires_grad_(False)
         optimizer = torch.optim.Adam(
-            self.learner.parameters(),
+            self.parameter_groups(),
             lr=config.lr,
             betas=(config.beta1, config.beta2),
             fused=True,
         )
         self.optimizers: dict[str, torch.optim.Optimizer] = {"G": optimizer}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the weights that learn at a rate of their own; one group here."""
+        return [{"params": list(self.learner.parameters())}]
+
+    def rate(self, group: dict[str, Any], factor: float, index: int) -> float:
+        """Return a group's rate at a step, `factor` of the full one (`rate_factor`)."""
+        del group, index  # of trainings whose groups differ
+        return self.config.lr * factor
 
     def generator(self) -> nn.Module:
         """Return the network to sample from: the averaged one where there is one."""
@@ -100,7 +109,7 @@ class RegressionTraining(Generic[AnyBatch]):
         average_gradients(self.learner)
         factor = rate_factor(index, self.steps, self.config.decay_from)
         for group in optimizer.param_groups:
-            group["lr"] = self.config.lr * factor
+            group["lr"] = self.rate(group, factor, index)
         optimizer.step()
         if self.config.ema:
             move_average(self.modules["G_ema"], self.modules["G"], self.config.ema, index)
@@ -140,9 +149,20 @@ def regression_training(
     device: torch.device | str,
 ) -> RegressionTraining[AnyBatch]:
     """Return a training on a device whose network is initialised by the seed."""
+    objective = on_device(make_objective, seed, device)
+    return RegressionTraining(objective, config, steps, seed)
+
+
+AnyObjective = TypeVar("AnyObjective", bound=Objective[Any])
+
+
+def on_device(
+    make_objective: Callable[[], AnyObjective], seed: int, device: torch.device | str
+) -> AnyObjective:
+    """Return an objective whose networks are on a device, initialised by the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         objective = make_objective()
     for network in objective.networks.values():
         network.to(device).to(memory_format=torch.channels_last)
-    return RegressionTraining(objective, config, steps, seed)
+    return objective

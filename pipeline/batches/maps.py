@@ -5,7 +5,7 @@ Every batch is a pure function of (seed, step).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -77,6 +77,7 @@ class MapArrays:
     labels: Ints  # [B, H, W] class indices
     instances: Ints  # [B, H, W]
     weights: Floats32 | None  # [B, H, W] how sure each label is; None = all are
+    sources: tuple[int, ...] = ()  # [B] number of each image in the tables laid end to end
 
     def tensors(self, num_classes: int) -> MapBatch:
         """Return the batch as tensors, without a copy."""
@@ -89,7 +90,10 @@ class MapArrays:
         weights = None
         if self.weights is not None:
             weights = torch.from_numpy(self.weights)
-        return MapBatch(torch.from_numpy(self.images), maps, weights)
+        sources = None
+        if self.sources:
+            sources = torch.tensor(self.sources)
+        return MapBatch(torch.from_numpy(self.images), maps, weights, sources)
 
 
 @dataclass(frozen=True)
@@ -205,12 +209,19 @@ def map_batches(
         parts = []
         for index, mirror, (top, left) in crops:
             parts.append(entries[index].crop(top, left, view.size, mirror))
-        return _stack(parts)
+        return _stack(parts, tuple(indices))
 
     return batch
 
 
-def _stack(entries: Sequence[Entry]) -> MapArrays:
+def single_maps(table: Dataset, size: Size) -> Iterator[MapArrays]:
+    """Yield each image of a table with its map, stretched to (H, W), in order."""
+    num_classes = len(table.categories)
+    for number, scene in enumerate(table):
+        yield _stack([entry_of(scene, num_classes, size)], (number,))
+
+
+def _stack(entries: Sequence[Entry], sources: tuple[int, ...] = ()) -> MapArrays:
     """Stack images and maps of one size into a batch."""
     stacked = np.stack([entry.image for entry in entries])
     pixels = stacked.transpose(0, 3, 1, 2).astype(np.float32)
@@ -221,5 +232,5 @@ def _stack(entries: Sequence[Entry]) -> MapArrays:
     instances = id_maps.astype(np.int64)
     weights = np.stack([entry.weights for entry in entries])
     if (weights == 1).all():
-        return MapArrays(images, labels, instances, None)
-    return MapArrays(images, labels, instances, weights)
+        return MapArrays(images, labels, instances, None, sources)
+    return MapArrays(images, labels, instances, weights, sources)

@@ -142,7 +142,7 @@ def _train(job: Job, tables: Sequence[Subset], folder: Folder, rank: int, world:
     """Train the generator; JobError when a file of its Config cannot be used."""
     import torch
 
-    from synthaug.generators.base import TrainingInput
+    from synthaug.generators.base import Remembers, TrainingInput
 
     conditioning = conditioning_of(job)
     options = job.generator.training
@@ -156,6 +156,8 @@ def _train(job: Job, tables: Sequence[Subset], folder: Folder, rank: int, world:
         )
     except ValueError as err:
         raise JobError(f"generator.{err}") from err
+    if isinstance(training, Remembers):
+        training.remember(conditioning.memory(tables[0]))
     draw = draw_for(
         tables,
         options.batch,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from synthaug.generators import System
-    from synthaug.generators.base import SamplerOptions, TrainingInput
+    from synthaug.generators.base import MapBatch, SamplerOptions, TrainingInput
 
 C = TypeVar("C")
 NO_CROWDS = LayoutFilter(0.0, 0, 2**31)  # all objects but crowds, however many
@@ -172,6 +172,13 @@ class Conditioning(ABC):
 
         For process `rank` of `world`.
         """
+
+    def memory(self, table: Dataset) -> Iterable[MapBatch]:
+        """Return the labelled images for a training that keeps parts of them.
+
+        Only systems of maps have such a one (generators.base.Remembers).
+        """
+        raise AssertionError(f"{self.job.generator.system} keeps no images")
 
     def files(self, labelled: str) -> Json:
         """Return the JSON files, by name, that synthesis needs beside the network.

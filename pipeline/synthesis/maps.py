@@ -6,11 +6,11 @@ Objects are what their maps say.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from synthaug.pipeline.batches.draw import Draw
-from synthaug.pipeline.batches.maps import View, map_batches
+from synthaug.pipeline.batches.maps import View, map_batches, single_maps
 from synthaug.pipeline.config.schema import Synthesize
 from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.core.datasets import Subset
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from synthaug.generators.base import MapSampler, TrainingInput
+    from synthaug.generators.base import MapBatch, MapSampler, TrainingInput
 
 
 class MapConditioning(Conditioning):
@@ -106,6 +106,12 @@ class MapConditioning(Conditioning):
         read = map_batches(tables, draw, view, flip, rank, world)
         num_classes = len(tables[0].categories)
         return lambda step: read(step).tensors(num_classes)
+
+    def memory(self, table: Dataset) -> Iterator[MapBatch]:
+        """Yield each labelled image with its map, at the generator's size."""
+        size = self.job.generator.config.size
+        for arrays in single_maps(table, size):
+            yield arrays.tensors(len(table.categories))
 
     def planner(self, table: Dataset, weights: Floats | None = None) -> Planner:
         """Return the planner of maps; there are no weights to be given."""

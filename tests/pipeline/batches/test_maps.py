@@ -6,10 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from synthaug.pipeline.batches.draw import Draw
-from synthaug.pipeline.batches.maps import Entries, View, entry_of, map_batches, stretch
+from synthaug.pipeline.batches.maps import (
+    Entries,
+    View,
+    entry_of,
+    map_batches,
+    single_maps,
+    stretch,
+)
 from synthaug.pipeline.core import images, masks
 from synthaug.pipeline.core import panoptic_maps as panoptic
 from synthaug.pipeline.core.errors import DatasetError
@@ -223,3 +231,21 @@ def test_crops_of_a_step_differ_between_images_and_reach_both_edges():
                     if np.allclose(part, image, atol=1e-6):
                         corners.add((top, left))
     assert 9 == len(corners)
+
+
+def test_a_batch_says_which_images_of_the_tables_it_holds() -> None:
+    draw = Draw(2 * len(TABLE), 4, seed=3)
+    make = map_batches([TABLE, TABLE], draw, View((32, 40)), True)
+    assert [tuple(draw(step)) for step in range(3)] == [make(step).sources for step in range(3)]
+    tensors = make(0).tensors(C)
+    assert tensors.sources is not None
+    assert draw(0) == tensors.sources.tolist()
+    parts = [part.sources for part in tensors.parts(2)]
+    assert draw(0) == torch.cat([part for part in parts if part is not None]).tolist()
+
+
+def test_single_maps_are_all_images_in_order() -> None:
+    singles = list(single_maps(TABLE, (32, 40)))
+    assert [(number,) for number in range(len(TABLE))] == [single.sources for single in singles]
+    for scene, single in zip(TABLE, singles, strict=True):
+        np.testing.assert_array_equal(single.labels[0], panoptic.maps_of(scene, C, (32, 40)).labels)
