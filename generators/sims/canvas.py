@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -186,14 +187,9 @@ def near(pixels: Flags, side: int) -> Flags:
 
     A square of even side reaches one pixel farther to the right and below.
     """
-    if side <= 1 or not pixels.any():
+    if side <= 1:
         return pixels
-    before = (side - 1) // 2
+    square = np.ones((side, side), np.uint8)
     behind = side // 2
-    padded = np.pad(pixels, ((behind, before), (behind, before)))
-    sums = np.pad(padded.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    rows, columns = pixels.shape
-    counts = sums[side : side + rows, side : side + columns] - sums[:rows, side : side + columns]
-    counts -= sums[side : side + rows, :columns] - sums[:rows, :columns]
-    reached: Flags = counts > 0
-    return reached
+    values = cv2.dilate(pixels.astype(np.uint8), square, anchor=(behind, behind))
+    return np.asarray(values > 0)

@@ -8,19 +8,15 @@ behind what hides it. (Ours; hulls as a cue to occlusion are as in Zhan et al. 2
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from synthaug.generators.sims.canvas import Floats, near
-from synthaug.generators.sims.segments import Flags, Ints, Segment
+from synthaug.generators.sims.segments import Flags, Segment
 
 REACH = 11  # pixels, side of the squares by which touching segments are found (published code)
 CLEAR = 0.1  # share of its pixels by which one has to lie more in the other than the reverse
-
-
-def touch(first: Flags, second: Flags) -> bool:
-    """Return whether two masks [H, W] are next to each other."""
-    return bool((near(first, REACH) & near(second, REACH)).any())
 
 
 def between(mask: Flags) -> Flags:
@@ -33,13 +29,31 @@ def between(mask: Flags) -> Flags:
     return enclosed
 
 
-def in_front(first: Flags, second: Flags) -> int | None:
-    """Return 0 where the first of two masks [H, W] is in front, 1 the second.
+@dataclass(frozen=True)
+class Shape:
+    """A segment's mask and what its place tells; all [H, W]."""
+
+    mask: Flags
+    reach: Flags  # the pixels near it: others are next to it where theirs are among these
+    enclosed: Flags  # the pixels between its own
+
+    @staticmethod
+    def of(mask: Flags) -> Shape:
+        """Return the shape of a mask [H, W]."""
+        return Shape(mask, near(mask, REACH), between(mask))
+
+    def touches(self, other: Shape) -> bool:
+        """Return whether two are next to each other."""
+        return bool((self.reach & other.reach).any())
+
+
+def in_front(first: Shape, second: Shape) -> int | None:
+    """Return 0 where the first of two is in front, 1 the second.
 
     None where their shapes do not tell.
     """
-    of_first = float((first & between(second)).sum() / max(1, first.sum()))
-    of_second = float((second & between(first)).sum() / max(1, second.sum()))
+    of_first = float((first.mask & second.enclosed).sum() / max(1, first.mask.sum()))
+    of_second = float((second.mask & first.enclosed).sum() / max(1, second.mask.sum()))
     if abs(of_first - of_second) < CLEAR:
         return None
     return int(of_second > of_first)
@@ -47,20 +61,20 @@ def in_front(first: Flags, second: Flags) -> int | None:
 
 def ordered_pairs(
     segments: Sequence[Segment], size: tuple[int, int]
-) -> list[tuple[Flags, Flags, int]]:
-    """Return (behind, in front, class in front) of touching segments of two classes."""
-    masks = [segment.in_frame(size) for segment in segments]
+) -> list[tuple[Segment, Segment]]:
+    """Return (behind, in front) of touching segments of two classes."""
+    shapes = [Shape.of(segment.in_frame(size)) for segment in segments]
     pairs = []
     for place, first in enumerate(segments):
         for other in range(place + 1, len(segments)):
             second = segments[other]
-            if first.category == second.category or not touch(masks[place], masks[other]):
+            if first.category == second.category or not shapes[place].touches(shapes[other]):
                 continue
-            winner = in_front(masks[place], masks[other])
+            winner = in_front(shapes[place], shapes[other])
             if winner == 0:
-                pairs.append((masks[other], masks[place], first.category))
+                pairs.append((second, first))
             elif winner == 1:
-                pairs.append((masks[place], masks[other], second.category))
+                pairs.append((first, second))
     return pairs
 
 
@@ -71,12 +85,11 @@ class Statistics:
         self._behind = np.zeros(num_classes)
         self._met = np.zeros(num_classes)
 
-    def add(self, labels: Ints, segments: Sequence[Segment], size: tuple[int, int]) -> None:
+    def add(self, segments: Sequence[Segment], size: tuple[int, int]) -> None:
         """Count the pairs of a map."""
-        for behind, _, front in ordered_pairs(segments, size):
-            back = int(labels[behind][0])
-            self._behind[back] += 1
-            self._met[[back, front]] += 1
+        for behind, front in ordered_pairs(segments, size):
+            self._behind[behind.category] += 1
+            self._met[[behind.category, front.category]] += 1
 
     def shares(self) -> Floats:
         """Return the share [C] of its pairs in which a class lies behind; 1/2 without any."""

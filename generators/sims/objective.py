@@ -130,11 +130,16 @@ class SimsObjective:
         if not pairs:
             return nothing(networks.order)
         order = noise.permutation(len(pairs))[:MOST]
-        masks = np.stack([pairs[place][0] | pairs[place][1] for place in order])
-        winners = [pairs[place][2] for place in order]
+        size = self.config.size
+        masks: list[Flags] = []
+        winners = []
+        for place in order.tolist():
+            behind, front = pairs[place]
+            masks.append(behind.in_frame(size) | front.in_frame(size))
+            winners.append(front.category)
         device = image.colors.device
         labels = torch.from_numpy(image.labels).to(device)
-        shown = paint_pairs(labels, torch.from_numpy(masks).to(device), networks.palette)
+        shown = paint_pairs(labels, torch.from_numpy(np.stack(masks)).to(device), networks.palette)
         scores = networks.order(shown)
         truth = torch.tensor(winners, device=device)
         terms = F.cross_entropy(scores.float(), truth, reduction="none")

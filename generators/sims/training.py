@@ -80,7 +80,7 @@ class SimsTraining(regression.RegressionTraining[MapBatch]):
                         return
                     segments = segments_of(labels, num_classes, config.thin)
                     large = large_segments(segments, config.large, config.size)
-                    statistics.add(labels, large, config.size)
+                    statistics.add(large, config.size)
                     yield image, labels
                     kept += 1
 

@@ -143,6 +143,39 @@ def test_pseudo_labels_are_learned_from_where_something_learns(
     assert manifest["sha256"] == digest(tmp_path / "trained")
 
 
+def pseudo_labelled(scene: Scene, score: float) -> Scene:
+    """A scene whose masks were found by a detector, each of one score."""
+    count = len(scene.objects)
+    objects = replace(
+        scene.objects,
+        source=("pseudo",) * count,
+        score=np.full(count, score, np.float32),
+    )
+    return replace(scene, image_id="found", objects=objects, panoptic=None)
+
+
+def test_a_memory_is_of_labelled_images_and_pseudo_labels_are_learned_from(
+    labelled: str, tmp_path: Path
+) -> None:
+    words = ["system=sims", "resolution=48", "aspect_ratio=1", "threads=1", "steps=1"]
+    keys = [f"generator.{word}" for word in words]
+    job = load_job(paths.JOBS / "panoptic.yaml", [*TINY[:5], *keys])
+    digests = set()
+    for score in (1.0, 0.5):
+        found = pseudo_labelled(TOY[3], score)
+        more = written(tmp_path / f"more-{score}", [found, found, found])
+        out = tmp_path / f"out-{score}"
+        result = fit(Spec(job, (labelled, more), str(out)))
+        assert {"resumed_from": 0, "used": [6, 3], "left_out": [1, 0]} == result
+        _, network, _ = checkpoint.load(out / WEIGHTS)
+        tables = network.state_dict()
+        assert (6, 48, 48, 3) == tables["bank.images"].shape
+        np.testing.assert_array_equal(tables["bank.images"][2].numpy(), decode(TOY[2]))
+        assert 6 == len(tables["bank.segments"][:, 0].unique())
+        digests.add(digest(out))
+    assert 2 == len(digests)
+
+
 def test_a_generator_that_learns_nothing_says_so(labelled: str, tmp_path: Path) -> None:
     manifest, lines = run(tmp_path / "a", labelled, 0, "generator.system=copy_paste")
     assert not manifest["trained"] and {} == manifest["last"]
