@@ -171,7 +171,7 @@ class EditSynthesizer:
         finished = []
         results = zip(planned, requests, edited, strict=True)
         for scene, request, photo in results:
-            picture = labelled(request, photo, categories)
+            picture = labelled(request, photo, categories, self._bank.has_masks)
             objects = picture.objects
             if _is_paired_sample(scene):
                 # what else the photo shows was not asked for, or not painted
@@ -414,10 +414,14 @@ def _tight(masks: Flags, objects: Objects) -> Floats32:
     return boxes
 
 
-def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Category]) -> Picture:
+def labelled(
+    request: Request, edited: EditedPhoto, categories: Sequence[Category], has_masks: Flags
+) -> Picture:
     """Return the edited photo with its labels.
 
-    Painted objects are in front of what was there.
+    Painted objects are in front of what was there. `has_masks` [C] says of which classes the real
+    objects have masks: the boxes of the others are as wide as persons draw them, and so are those
+    of painted ones.
     """
     new, redrawn = request.new, request.redrawn
     num_redrawn, num_new = len(redrawn), len(new)
@@ -426,8 +430,12 @@ def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Categor
     if request.pieces is None:
         soft = edited.masks[num_redrawn:end]
         added = resolve(soft, new.boxes, new.isthing)
+        of_a_box = ~has_masks[new.category]
+        margin = new.boxes - tight_boxes(added)
+        slack = np.where(of_a_box[:, None], margin, 0).astype(np.float32)
     else:
         added = request.pieces
+        slack = None
     # where background was painted no thing is seen; the stuff there is that background
     background = (edited.masks[end:] >= PAINTED).any(0)
     covered = background & canvas.objects.isthing[:, None, None]
@@ -445,7 +453,7 @@ def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Categor
         canvas,
         edited.image,
         visible,
-        Added(area, ~request.by_box),
+        Added(area, ~request.by_box, slack),
         labels,
         MIN_VISIBLE,
         categories,
