@@ -171,9 +171,9 @@ class Bank:
         return int(drawn[distance.argmin()])
 
     def _overlaps(self, position: int, wanted: Flags) -> tuple[float, float]:
-        """Return how well an object has an outline [OUTLINE, OUTLINE], and mirrored (0 to 1).
+        """Return how well an object has an outline, as it is and mirrored (0 to 1).
 
-        Where objects are not mirrored, the latter is 0.
+        The outline is [OUTLINE, OUTLINE]. Where objects are not mirrored, the latter is 0.
         """
         scene = self.bare[int(self.image[position])]
         box, mask = extent_of(scene, int(self.number[position]))
