@@ -309,6 +309,9 @@ class Synthesize:
     # torch.compile: faster after a minute or more of compilation; for large productions
     compiled: bool = False
     min_mask_area: int = 16  # pixels; objects with fewer visible are dropped and counted
+    # real objects that painted ones may look like: labelled | all (those pseudo-labelled ones that
+    # the detector is surest of, too)
+    examples: Literal["labelled", "all"] = "labelled"
     # lostgan: refine the masks in so many stages of the trained network (Table 8 of its paper);
     # -1 = all, -2 = as it was trained
     refine_stages: int = -2

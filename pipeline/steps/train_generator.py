@@ -121,7 +121,7 @@ def fit(spec: Spec) -> Json:
     else:
         trained = _build(conditioning.system, job.generator.config, classes)
     if rank == 0:
-        files = conditioning.files(spec.tables[0])
+        files = conditioning.files(spec.tables)
         for name, content in files.items():
             folder.write_json(name, content)
         with folder.atomic_path(WEIGHTS) as path:

@@ -101,6 +101,11 @@ class Conditioning(ABC):
                 f"plan.uses: {', '.join(uses)} for generator.system {self.job.generator.system}, "
                 f"whose uses are {kinds}; leave out the others"
             )
+        if self.job.synthesize.examples != "labelled" and not shows_examples(self.job):
+            raise JobError(
+                f"synthesize.examples: generator.system {self.job.generator.system} paints after "
+                "no examples; set it to labelled"
+            )
         if self.job.plan.empties and "empty" not in self.uses:
             raise JobError(
                 f"plan.empties: generator.system {self.job.generator.system} paints no background; "
@@ -180,10 +185,10 @@ class Conditioning(ABC):
         """
         raise AssertionError(f"{self.job.generator.system} keeps no images")
 
-    def files(self, labelled: str) -> Json:
+    def files(self, tables: Sequence[str]) -> Json:
         """Return the JSON files, by name, that synthesis needs beside the network.
 
-        `labelled` is the table's URI.
+        `tables` are the URIs of what the training was given, the labelled table first.
         """
         return {}
 
@@ -282,3 +287,11 @@ def with_image(planned: Scene, image: Bytes, file_format: str, checkpoint: str) 
     provenance = replace(planned.provenance, checkpoint=checkpoint)
     stored = ImageRef(encode(image, file_format), name)
     return replace(planned, image=stored, provenance=provenance)
+
+
+def shows_examples(job: Job) -> bool:
+    """Return whether a job's system paints objects after real ones."""
+    from synthaug.generators.base import ToldOfExamples
+
+    config = job.generator.config
+    return isinstance(config, ToldOfExamples) and config.examples

@@ -17,7 +17,7 @@ from synthaug.generators.copy_paste import Config as PasteConfig
 from synthaug.generators.copy_paste import Cutout, Frame, compose, piece
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.photos import HeldOut, photo_batches
-from synthaug.pipeline.config.schema import Job, Synthesize
+from synthaug.pipeline.config.schema import Synthesize
 from synthaug.pipeline.core.arrays import Bytes, Flags, Floats32, Ints
 from synthaug.pipeline.core.boxes import Boxes, box_areas
 from synthaug.pipeline.core.images import decode
@@ -27,9 +27,15 @@ from synthaug.pipeline.core.seeding import rng_for
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.planning.edit_planner import USES, use_of
 from synthaug.pipeline.planning.planner import ADDED, is_mirrored
-from synthaug.pipeline.synthesis.base import Finished, Synthesizer, seeds_of, with_image
+from synthaug.pipeline.synthesis.base import (
+    Finished,
+    Synthesizer,
+    seeds_of,
+    shows_examples,
+    with_image,
+)
 from synthaug.pipeline.synthesis.masks_from_levels import resolve
-from synthaug.pipeline.synthesis.object_bank import Bank
+from synthaug.pipeline.synthesis.object_bank import Bank, lender_of, surest
 from synthaug.pipeline.synthesis.pasting import (
     Added,
     Canvas,
@@ -39,7 +45,11 @@ from synthaug.pipeline.synthesis.pasting import (
     planned_ids,
     with_labels,
 )
-from synthaug.pipeline.synthesis.real_images import RealImageConditioning, real_images
+from synthaug.pipeline.synthesis.real_images import (
+    RealImageConditioning,
+    pseudo_labelled_images,
+    real_images,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -91,18 +101,15 @@ class EditConditioning(RealImageConditioning):
         plan = self.job.plan
         paint = partial(paint_with, sampler)
         repaints = "redraw" in self.uses
-        examples = shows_examples(self.job)
+        examples: list[Bank] = []
+        if shows_examples(self.job):
+            examples.append(bank)
+        if self.job.synthesize.examples == "all":
+            further, further_bare = pseudo_labelled_images(trained)
+            examples.append(Bank.of(further, further_bare, config, surest(further_bare)))
         return EditSynthesizer(
             bank, paint, self.job.synthesize, plan.flip, plan.uses, repaints, examples
         )
-
-
-def shows_examples(job: Job) -> bool:
-    """Return whether a job's system paints objects after real ones."""
-    from synthaug.generators.base import ToldOfExamples
-
-    config = job.generator.config
-    return isinstance(config, ToldOfExamples) and config.examples
 
 
 @dataclass(frozen=True)
@@ -143,13 +150,14 @@ class EditSynthesizer:
         flip: float,
         uses: Mapping[str, float],
         repaints: bool,
-        examples: bool = False,
+        examples: Sequence[Bank] = (),
     ) -> None:
         """Take what paints.
 
         `repaints` says whether it paints objects anew in their own photo, too: that is what scores
         ask of it. Else they ask for their layout on a background that shows little besides.
-        `examples` says whether it is shown a real object of the class for each one it paints.
+        `examples` hold the real objects that it is shown, one of its class for each one it paints;
+        () = it is shown none.
         """
         self._examples = examples
         self._repaints = repaints
@@ -204,7 +212,7 @@ class EditSynthesizer:
         return request_for(canvas, plan, self._options.min_mask_area)
 
     def _with_examples(self, request: Request, planned: Scene) -> Request:
-        """Show a labelled object of another image for each object to be painted."""
+        """Show a real object of another image for each object to be painted."""
         assert planned.provenance is not None
         seed, own_image = planned.provenance.seed, planned.provenance.source_image
         paintings = []
@@ -212,9 +220,8 @@ class EditSynthesizer:
             cutout = None
             if painting.shows == "object":
                 rng = rng_for(seed, "example", number)
-                cutout = self._bank.draw(
-                    painting.category, rng, painting.box, own_image, painting.mask
-                )
+                bank = lender_of(self._examples, painting.category, rng)
+                cutout = bank.draw(painting.category, rng, painting.box, own_image, painting.mask)
             if cutout is not None:
                 painting = replace(painting, example=example_of(cutout))
             paintings.append(painting)

@@ -137,12 +137,12 @@ class LayoutConditioning(Conditioning):
             tables, draw, size, self.layout_filter, flip, rank, world, self.mask_side
         )
 
-    def files(self, labelled: str) -> Json:
+    def files(self, tables: Sequence[str]) -> Json:
         """Return where the real images are.
 
         Objects may be laid into them (into_photos.py).
         """
-        return bank_file(labelled)
+        return bank_file(tables)
 
     def plan_settings(self) -> Json:
         """Return the filter: plans of layouts are the same for all systems."""

@@ -5,6 +5,7 @@ Only those that a person labelled, never crowds.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -47,14 +48,24 @@ class Bank:
     has_masks: Flags  # [C] whether any of a class has a mask
 
     @staticmethod
-    def of(table: Dataset, bare: Dataset, config: Config) -> Bank:
-        """Look through `bare`, the same table read without pixels."""
+    def of(
+        table: Dataset,
+        bare: Dataset,
+        config: Config,
+        chosen: Callable[[Objects], list[int]] | None = None,
+    ) -> Bank:
+        """Look through `bare`, the same table read without pixels.
+
+        `chosen` returns the positions of the objects of a scene that are in the bank; else they are
+        those of `pasteable`.
+        """
+        choose = chosen or pasteable
         rows: list[tuple[int, int, int, float, float, bool]] = []
         index_of = {}
         has_masks = np.zeros(len(table.categories), bool)
         for index, scene in enumerate(bare):
             index_of[scene.image_id] = index
-            for number in pasteable(scene.objects):
+            for number in choose(scene.objects):
                 x0, y0, x1, y1 = scene.objects.boxes[number].tolist()
                 inside = x0 >= 1 and y0 >= 1
                 inside = inside and x1 <= scene.width - 1 and y1 <= scene.height - 1
@@ -230,14 +241,53 @@ def pasteable(objects: Objects) -> list[int]:
 
     Things that a person labelled, no crowds, not too narrow.
     """
-    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
-    wide_enough = (sides >= MIN_SIDE).all(1)
     is_human = [source == "human" for source in objects.source]
     human = np.array(is_human, bool)
-    positions: list[int] = np.flatnonzero(
-        objects.isthing & ~objects.iscrowd & human & wide_enough
-    ).tolist()
+    positions: list[int] = np.flatnonzero(_can_be_cut(objects) & human).tolist()
     return positions
+
+
+def surest(table: Dataset) -> Callable[[Objects], list[int]]:
+    """Return what chooses the pseudo-labelled things of a table's scenes, as `pasteable` does.
+
+    Of each class the half with the higher scores.
+    """
+    scores: dict[int, list[float]] = {}
+    for scene in table:
+        objects = scene.objects
+        for number in np.flatnonzero(_can_be_cut(objects)).tolist():
+            scores.setdefault(int(objects.category[number]), []).append(
+                float(objects.score[number])
+            )
+    least = np.full(len(table.categories), np.inf)
+    for category, values in scores.items():
+        least[category] = np.median(values)
+
+    def choose(objects: Objects) -> list[int]:
+        is_sure = objects.score >= least[objects.category]
+        positions: list[int] = np.flatnonzero(_can_be_cut(objects) & is_sure).tolist()
+        return positions
+
+    return choose
+
+
+def _can_be_cut(objects: Objects) -> Flags:
+    """Return which objects [N] are things, no crowds, and not too narrow."""
+    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    wide_enough = (sides >= MIN_SIDE).all(1)
+    return np.asarray(objects.isthing & ~objects.iscrowd & wide_enough)
+
+
+def lender_of(banks: Sequence[Bank], category: int, rng: np.random.Generator) -> Bank:
+    """Draw one of some banks, as likely as it has objects of a class."""
+    if len(banks) == 1:
+        return banks[0]
+    counts = [np.count_nonzero(bank.category == category) for bank in banks]
+    ends = np.cumsum(counts)
+    if not ends[-1]:
+        return banks[0]
+    place = rng.integers(ends[-1])
+    return banks[int(np.searchsorted(ends, place, side="right"))]
 
 
 def extent_of(scene: Scene, number: int) -> Extent:

@@ -24,8 +24,9 @@ from synthaug.pipeline.planning.targets import ALL
 from synthaug.pipeline.synthesis.base import Conditioning, plan_config
 from synthaug.pipeline.synthesis.object_bank import pasteable
 
-# beside the checkpoint: the table of the real images, relative to the folder of all steps
+# beside the checkpoint: the tables of the real images, relative to the folder of all steps
 REAL_IMAGES = "bank.json"
+LABELLED, PSEUDO_LABELLED = "table", "pseudo_labelled"
 
 
 class RealImageConditioning(Conditioning):
@@ -87,19 +88,24 @@ class RealImageConditioning(Conditioning):
         settings = super().plan_settings()
         return {**settings, "edits": edit_settings(self.job)}
 
-    def files(self, labelled: str) -> Json:
+    def files(self, tables: Sequence[str]) -> Json:
         """Return where the real images are, such that a run's folder can be moved."""
-        return bank_file(labelled)
+        return bank_file(tables)
 
 
-def bank_file(labelled: str) -> Json:
-    """Return, by name, the file that says where the images of a table's URI are.
+def bank_file(tables: Sequence[str]) -> Json:
+    """Return, by name, the file that says where the tables of these URIs are.
 
-    A run can be moved with it.
+    The labelled one, and the pseudo-labelled one where there is one. A run can be moved with it.
     """
-    parts = labelled.rstrip("/").split("/")
-    step, table = parts[-2:]
-    return {REAL_IMAGES: {"table": f"{step}/{table}"}}
+    labelled = tables[0].rstrip("/").split("/")
+    steps = labelled[:-2]
+    names = {LABELLED: "/".join(labelled[-2:])}
+    for other in tables[1:]:
+        parts = other.rstrip("/").split("/")
+        if parts[: len(steps)] == steps:
+            names[PSEUDO_LABELLED] = "/".join(parts[len(steps) :])
+    return {REAL_IMAGES: names}
 
 
 def edit_settings(job: Job) -> Json:
@@ -140,7 +146,21 @@ def real_images(trained: Folder) -> tuple[Dataset, Dataset]:
             f"{trained.uri}: the training has left no {REAL_IMAGES}, which names the real images; "
             "train again"
         )
-    name = trained.read_json(REAL_IMAGES)["table"]
+    return _table(trained, trained.read_json(REAL_IMAGES)[LABELLED])
+
+
+def pseudo_labelled_images(trained: Folder) -> tuple[Dataset, Dataset]:
+    """Return the pseudo-labelled table of the training, with and without pixels."""
+    names = trained.read_json(REAL_IMAGES) if trained.exists(REAL_IMAGES) else {}
+    if PSEUDO_LABELLED not in names:
+        raise DatasetError(
+            f"{trained.uri}: the training knew no pseudo-labelled images; set synthesize.examples "
+            "to labelled, or name data.unlabelled and train again"
+        )
+    return _table(trained, names[PSEUDO_LABELLED])
+
+
+def _table(trained: Folder, name: str) -> tuple[Dataset, Dataset]:
     steps = trained.path.rstrip("/").rpartition("/")[0]
     folder = replace(trained, path=steps).sub(name)
     return parquet.open_table(folder), parquet.open_table(folder, pixels=False)

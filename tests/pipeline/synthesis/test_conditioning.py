@@ -223,7 +223,7 @@ def synthesize(make: Make, tmp_path: Path) -> Callable[..., list[Finished]]:
         trained = Folder.at(str(tmp_path / "steps" / "train_generator-0"))
         if not labelled.exists():
             parquet.write(TOY, Folder.at(str(labelled)))
-        for file, content in conditioning.files(str(labelled)).items():
+        for file, content in conditioning.files([str(labelled)]).items():
             trained.write_json(file, content)
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -189,7 +189,10 @@ def test_the_box_is_the_one_asked_for_where_persons_draw_boxes_alone() -> None:
     cells[0, 2:14, 2:20] = True
     cells[1, 20:38, 44:58] = True
     masked = Objects.build(
-        [1, 2], boxes((2, 2, 20, 14), (44, 20, 58, 38)), rle=encode_masks(cells), iscrowd=[False, True]
+        [1, 2],
+        boxes((2, 2, 20, 14), (44, 20, 58, 38)),
+        rle=encode_masks(cells),
+        iscrowd=[False, True],
     )
     for source, expected in (
         (SOURCE, [30, 4, 40, 12]),
@@ -403,7 +406,7 @@ def with_examples(painter: PlainPainter, sources: Sequence[Scene]) -> EditSynthe
     table = SceneList(CATEGORIES, sources)
     bank = Bank.of(table, table, PasteConfig(mirror=0.0, blends=("none",)))
     paint = partial(paint_with, painter)
-    return EditSynthesizer(bank, paint, Synthesize(), 0.0, {"insert": 1.0}, True, examples=True)
+    return EditSynthesizer(bank, paint, Synthesize(), 0.0, {"insert": 1.0}, True, [bank])
 
 
 def colored(image_id: str, value: int) -> Scene:
@@ -427,6 +430,29 @@ def test_an_object_is_painted_after_one_of_its_class_in_another_image() -> None:
     assert cell.example.pixels.shape == (12, 18, 3)
     assert int(cell.example.pixels.max()) in (20, 30)
     assert np.array_equal(cell.example.pixels, again.paintings[0].example.pixels)
+
+
+def test_pseudo_labelled_objects_are_shown_where_the_job_lends_them() -> None:
+    painter = PlainPainter()
+    labelled_only = with_examples(painter, [colored("photo", 10)])
+    bare = SceneList(CATEGORIES, [colored("found", 90)])
+    config = PasteConfig(mirror=0.0, blends=("none",))
+    lent = Bank.of(bare, bare, config, lambda objects: [0])
+    options = labelled_only._options
+    both = EditSynthesizer(
+        labelled_only._bank, labelled_only._paint, options, 0.0, {"insert": 1.0}, True,
+        [labelled_only._bank, lent],
+    )  # fmt: skip
+    shades = set()
+    for number in range(12):
+        plan = planned(boxes((30, 4, 40, 12)), [0])
+        assert plan.provenance is not None
+        seeded = replace(plan, provenance=replace(plan.provenance, seed=number))
+        both([seeded], CATEGORIES, "")
+        example = painter.edits[-1].paintings[0].example
+        assert example is not None
+        shades.add(int(example.pixels[0, 0, 0]))
+    assert shades == {10, 90}
 
 
 def test_the_only_photo_with_a_class_lends_its_own_object() -> None:

@@ -12,7 +12,14 @@ from synthaug.generators.copy_paste import Config
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.images import decode, encode
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, SceneList
-from synthaug.pipeline.synthesis.object_bank import Bank, cutout_of, extent_of, pasteable
+from synthaug.pipeline.synthesis.object_bank import (
+    Bank,
+    cutout_of,
+    extent_of,
+    lender_of,
+    pasteable,
+    surest,
+)
 
 CLASSES = (Category(1, "cat"), Category(2, "dog"), Category(3, "sky", "", False))
 HARD = Config(blends=("none",))
@@ -62,6 +69,34 @@ def test_only_things_that_a_person_labelled_are_cut(
 ) -> None:
     boxes = [[0, 0, 5, 5], [1, 1, 3, 9], [2, 2, 9, 9.0]]
     assert positions == pasteable(scene(boxes, [0, 1, 2], False, **columns).objects)
+
+
+def test_of_pseudo_labels_the_half_that_is_surest_of_each_class_is_taken() -> None:
+    box = [2.0, 2.0, 8.0, 8.0]
+    scores = [[0.5, 0.9], [0.6, 0.7], [0.95, 0.2]]
+    rows = []
+    for name, pair in zip("abc", scores, strict=True):
+        pseudo = ("pseudo", "pseudo")
+        rows.append(scene([box, box], [0, 1], False, name, source=pseudo, score=pair))
+    table = SceneList(CLASSES, rows)
+    chosen = surest(table)
+    # class 0 has 0.5, 0.6, 0.95 with the median 0.6, class 1 0.9, 0.7, 0.2 with 0.7
+    assert [chosen(row.objects) for row in rows] == [[1], [0, 1], [0]]
+    bank = Bank.of(table, table, HARD, chosen)
+    assert bank.category.tolist() == [1, 0, 1, 0]
+    assert pasteable(rows[0].objects) == []  # as objects to be pasted they do not count
+
+
+def test_a_bank_lends_as_often_as_it_has_objects_of_the_class() -> None:
+    one = SceneList(CLASSES, [scene([[2, 2, 8, 8]], [0], False)])
+    three = SceneList(CLASSES, [scene([[2, 2, 8, 8]] * 3, [0, 0, 0], False, "b")])
+    few, many = Bank.of(one, one, HARD), Bank.of(three, three, HARD)
+    drawn = [lender_of([few, many], 0, np.random.default_rng(seed)) for seed in range(400)]
+    assert 270 < sum(bank is many for bank in drawn) < 330
+    assert lender_of([few, many], 1, np.random.default_rng(0)) is few  # none has any
+    untouched = np.random.default_rng(3)
+    assert lender_of([many], 0, untouched) is many
+    assert untouched.random() == np.random.default_rng(3).random()
 
 
 def test_an_object_of_one_pixel_width_is_not_cut() -> None:
