@@ -248,9 +248,9 @@ def pasteable(objects: Objects) -> list[int]:
 
 
 def surest(table: Dataset) -> Callable[[Objects], list[int]]:
-    """Return what chooses the pseudo-labelled things of a table's scenes, as `pasteable` does.
+    """Return what chooses pseudo-labelled things of a scene, as `pasteable` does.
 
-    Of each class the half with the higher scores.
+    Of each class the half with the higher scores in the table.
     """
     scores: dict[int, list[float]] = {}
     for scene in table:
