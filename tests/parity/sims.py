@@ -21,6 +21,8 @@ from synthaug.generators.crn.config import PLAIN
 from synthaug.generators.crn.network import SLOPE
 from synthaug.generators.sims.losses import SynthesisLoss, placement_loss
 from synthaug.generators.sims.network import (
+    CANVAS_CHANNELS,
+    SEGMENT_CHANNELS,
     OrderNetwork,
     SynthesisNetwork,
     TransformNetwork,
@@ -32,9 +34,8 @@ from tests.parity.baselines import Fixture, run_fixtures, sums_of
 from tests.parity.comparison import Row, compare, compare_each
 from tests.parity.crn import colors, magnitude, photographs, relative, rest, trace_rows, variables
 from tests.parity.crn import vgg19 as vgg19_file
+from tests.parity.weights import read_keys
 
-CLASSES = 20  # with no class, the last
-WIDTH = 64
 SLOTS = 10  # segments of an image that the transform network sees
 GRADIENT_FACTOR = 10  # rounding gathers on the way back: relative to each norm
 MOVED = 5e-4  # interpolation weighs the rounding of places by the contrast of the photograph
@@ -54,11 +55,8 @@ PLAIN_NAMES = {
     "g_selection_classify/biases": "scores.bias",
     "g_transform_param": "head.weight",
     "g_b_fc1": "head.bias",
-    "g_semantic_256_conv100/weights": "logits.weight",
-    "g_semantic_256_conv100/biases": "logits.bias",
-    "g_256_conv100/weights": "colors.weight",
-    "g_256_conv100/biases": "colors.bias",
 }
+HEAD = re.compile(r"g_(semantic_)?\d+_conv100/(weights|biases)")
 PARTS = {"weights": ("conv", "weight"), "gamma": ("norm", "weight"), "beta": ("norm", "bias")}
 STAGES = 6  # of the synthesis network
 
@@ -89,6 +87,10 @@ def our_name(name: str) -> str:
         layer, kind = PARTS[match[4].rpartition("/")[2]]
         stage, place = int(match[2]) - 1, int(match[3]) - 1
         return f"{PREFIXES[match[1]]}.stages.{stage}.{layer}s.{place}.{kind}"
+    match = HEAD.fullmatch(name)
+    if match is not None:
+        head = "logits" if match[1] else "colors"
+        return f"{head}.{match[2].removesuffix('s').replace('biase', 'bias')}"
     match = DECODER.fullmatch(name)
     if match is None:
         return name
@@ -97,6 +99,28 @@ def our_name(name: str) -> str:
     if match[2]:
         level = f"levels.{STAGES - int(match[2])}"
     return f"{level}.{layer}{match[3]}.{kind}"
+
+
+def our_names(names: list[str]) -> dict[str, str]:
+    """Return our names of a network's variables.
+
+    Scopes of no other name are those of the finer level of 512 rows, in their order.
+    """
+    ours = {name: our_name(name) for name in names}
+    finer = [name for name in names if ours[name] == name]
+    scopes = list(dict.fromkeys(re.sub(r"/(weights|LayerNorm/\w+)$", "", name) for name in finer))
+    for name in finer:
+        scope, _, part = name.replace("/LayerNorm", "").rpartition("/")
+        if part in PARTS:
+            layer, kind = PARTS[part]
+            ours[name] = f"finer.0.{layer}{scopes.index(scope) + 1}.{kind}"
+    return ours
+
+
+def sizes(fixture: Fixture) -> tuple[int, int]:
+    """Return the channels of a network's input and its width, by the first variable."""
+    _, shape, _ = read_keys(fixture.folder / f"{fixture.name}.keys.json")[0]
+    return shape[2], shape[3]
 
 
 def our_shape(name: str, value: Tensor) -> Tensor:
@@ -112,7 +136,8 @@ def load(network: nn.Module, fixture: Fixture) -> Iterator[Row]:
     """Give a network the recorded weights; compare their sums and their number."""
     state = variables(fixture)
     yield compare(fixture.name, "w_sums", fixture.arrays["w_sums"], sums_of(state.values()), 1e-6)
-    ours = {our_name(name): our_shape(name, value).float() for name, value in state.items()}
+    names = our_names(list(state))
+    ours = {names[name]: our_shape(name, value).float() for name, value in state.items()}
     network.load_state_dict(ours)
     count = np.array(sum(p.numel() for p in network.parameters()))
     yield compare(fixture.name, "parameters", fixture.arrays["parameters"], count, 0)
@@ -151,9 +176,9 @@ class Seen:
         return hook
 
 
-def one_hot(labels: Tensor) -> Tensor:
-    """Return labels [H, W] as channels [1, CLASSES, H, W]."""
-    return F.one_hot(labels, CLASSES).permute(2, 0, 1)[None].float()
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Return labels [H, W] as channels [1, classes, H, W]."""
+    return F.one_hot(labels, classes).permute(2, 0, 1)[None].float()
 
 
 def gradient_rows(fixture: Fixture, network: nn.Module, tolerance: float) -> Iterator[Row]:
@@ -163,8 +188,9 @@ def gradient_rows(fixture: Fixture, network: nn.Module, tolerance: float) -> Ite
     samples = []
     recorded = fixture.arrays["grad_norm"]
     least = 1e-5 * float(recorded.max())
-    for place, name in enumerate(fixture.arrays["grad_params"].tolist()):
-        gradient = parameters[our_name(name)].grad
+    names = our_names(fixture.arrays["grad_params"].tolist())
+    for place, (name, own) in enumerate(names.items()):
+        gradient = parameters[own].grad
         norm = float(recorded[place])
         assert gradient is not None
         if norm <= least:
@@ -188,7 +214,8 @@ def gradient_rows(fixture: Fixture, network: nn.Module, tolerance: float) -> Ite
 
 def order_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     """Scores of pairs of segments."""
-    network = OrderNetwork(CLASSES, WIDTH).eval()
+    _, width = sizes(fixture)
+    network = OrderNetwork(len(fixture.arrays["palette"]), width).eval()
     yield from load(network, fixture)
     labels = fixture.tensor("label").long()
     classes = fixture.arrays["segment_classes"]
@@ -215,7 +242,9 @@ def order_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
 
 def transform_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     """Affine maps of segments, segments moved by them, the loss and its gradients."""
-    network = TransformNetwork(CLASSES, WIDTH)
+    inputs, width = sizes(fixture)
+    channels = inputs - SEGMENT_CHANNELS
+    network = TransformNetwork(channels, width)
     yield from load(network, fixture)
     labels = fixture.tensor("label").long()
     photo = photographs(fixture, "photo_tag", 1)
@@ -225,7 +254,7 @@ def transform_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     count = fixture.number("segments")
     classes, areas = np.unique(labels.numpy(), return_counts=True)
     largest = classes[np.lexsort((classes, -areas))][:count]
-    slots = count + 1  # the slots behind are as the first empty one
+    slots = min(SLOTS, count + 1)  # the slots behind are as the first empty one
     targets = torch.zeros(slots, 1, *labels.shape)
     segments = torch.zeros(slots, 3, *labels.shape)
     for slot, label in enumerate(largest.tolist()):
@@ -233,7 +262,7 @@ def transform_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
         shift = tuple(fixture.arrays["shifts"][slot].tolist())
         there = torch.roll(targets[slot], shift, (1, 2))
         segments[slot] = values[0] / 255 * there
-    maps = one_hot(labels).expand(slots, -1, -1, -1)
+    maps = one_hot(labels, channels).expand(slots, -1, -1, -1)
     seen = Seen()
     first_only = fixture.arrays["trace_names"]
     seen.watch(network.trunk, first_only, "trunk")
@@ -276,7 +305,9 @@ def synthesis_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     """Image and logits of a map and a canvas with holes, the loss and its gradients."""
     labels = fixture.tensor("label").long()
     height, width = labels.shape
-    network = SynthesisNetwork(CLASSES, WIDTH, (height, width))
+    inputs, base_width = sizes(fixture)
+    classes = inputs - CANVAS_CHANNELS
+    network = SynthesisNetwork(classes, base_width, (height, width))
     yield from load(network, fixture)
     photo = photographs(fixture, "photo_tag", 1)
     values = colors(photo)
@@ -290,8 +321,12 @@ def synthesis_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     yield relative("coverage", fixture, covered, tolerance)
     seen = Seen()
     seen.watch(network.encoder, fixture.arrays["trace_names"], "encoder")
-    watch_decoder(network, seen)
-    made = network(one_hot(labels), canvas)
+    resized = watch_decoder(network, seen, inputs)
+    made = network(one_hot(labels, classes), canvas)
+    for place, value in enumerate(resized):
+        suffix = f"_{place}" if place else ""
+        seen.values[f"ResizeBilinear{suffix}"] = value
+    of_shapes(fixture, seen)
     images = colors(made.images)
     yield from trace_rows(fixture, seen.values, tolerance)
     yield relative("image", fixture, images, tolerance)
@@ -316,8 +351,11 @@ def synthesis_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
     yield from rest(fixture, done)
 
 
-def watch_decoder(network: SynthesisNetwork, seen: Seen) -> None:
-    """Keep what the levels of the decoder make and what is resized for them."""
+def watch_decoder(network: SynthesisNetwork, seen: Seen, channels: int) -> list[Tensor]:
+    """Keep what the levels of the decoder make; return the list of what is resized for them.
+
+    In the order of the published graph: for each level the features, then the input.
+    """
     for number, level in enumerate(network.levels):
         stage = STAGES - number
         for which in (1, 2):
@@ -328,20 +366,39 @@ def watch_decoder(network: SynthesisNetwork, seen: Seen) -> None:
         name = f"g_decoder_final/g_decoder_final_{which}/Maximum"
         norm = network.full.get_submodule(f"norm{which}")
         norm.register_forward_hook(seen.keep(name, leaky=True))
+    resized: list[Tensor] = []
+    widths = [512, *[level.conv2.out_channels for level in network.levels]]
+    if network.finer:
+        network.encoder.register_forward_pre_hook(
+            lambda _module, inputs: resized.append(inputs[0].detach())
+        )
 
     def inputs_of(number: int) -> Callable[..., None]:
         """Return a hook for a level: [input, encoder's features, features before]."""
 
         def hook(_module: nn.Module, inputs: tuple[Tensor]) -> None:
-            seen_channels = CLASSES + 4
-            suffix = f"_{2 * number}" if number else ""
-            seen.values[f"ResizeBilinear{suffix}"] = inputs[0][:, :seen_channels].detach()
+            x = inputs[0].detach()
             if number:
-                before = inputs[0].shape[1] - (256 if number == STAGES else 512)
-                name = f"ResizeBilinear_{2 * number - 1}"
-                seen.values[name] = inputs[0][:, before:].detach()
+                resized.append(x[:, x.shape[1] - widths[number] :])
+            if number < STAGES:
+                resized.append(x[:, :channels])
 
         return hook
 
     for number, level in enumerate([*network.levels, network.full]):
         level.register_forward_pre_hook(inputs_of(number))
+    for level in network.finer:
+        level.register_forward_pre_hook(
+            lambda _module, inputs: resized.append(inputs[0][:, channels:].detach())
+        )
+    return resized
+
+
+def of_shapes(fixture: Fixture, seen: Seen) -> None:
+    """Leave only tensors of the recorded shapes: others are not what the names mean."""
+    names = fixture.arrays["trace_names"].tolist()
+    shapes = fixture.arrays["trace_shapes"].tolist()
+    for name, shape in zip(names, shapes, strict=True):
+        value = seen.values.get(name)
+        if value is not None and ",".join(map(str, value.shape)) != shape:
+            del seen.values[name]

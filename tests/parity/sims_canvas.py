@@ -91,6 +91,7 @@ class Scene:
         large = large_segments(self.segments, share, self.size)
         self.large = sorted(large, key=self._place)
         self.retrieved = {id(segment): self._slots(segment) for segment in self.large}
+        self.found = [segment for segment in self.large if self.retrieved[id(segment)]]
 
     def _photo(self, number: int) -> Array:
         """Return photograph [2 H, 2 W, 3] of a training map."""
@@ -209,11 +210,11 @@ class Scene:
 
     def piece_rows(self, tolerance: float) -> Iterator[Row]:
         """What enters the transform network."""
-        best = [self._best(segment) for segment in self.large]
-        categories = [segment.category + 1 for segment in self.large]
+        best = [self._best(segment) for segment in self.found]
+        categories = [segment.category + 1 for segment in self.found]
         yield self._row("transform_class", categories)
         yield self._row("transform_response_index", [image for image, _, _ in best])
-        numbers = [number_of(segment) for segment in self.large]
+        numbers = [number_of(segment) for segment in self.found]
         yield self._row("transform_original_index", numbers)
         yield self._row("transform_proposal_iou", [iou for _, iou, _ in best], tolerance)
         sums = []
@@ -221,7 +222,7 @@ class Scene:
             mask = doubled(segment.in_frame(self.size))
             sums.append(int(self.photos[image - 1][mask].sum(dtype=np.int64)))
         yield self._row("transform_proposal_sum", sums)
-        yield self._row("transform_mask_sum", [4 * segment.area for segment in self.large])
+        yield self._row("transform_mask_sum", [4 * segment.area for segment in self.found])
         wholes = [4 * int(segment.whole.sum()) for _, _, segment in best]
         yield self._row("transform_pole_sum", wholes)
 
@@ -230,14 +231,14 @@ class Scene:
         pieces: list[Piece | Bare] = []
         for segment in sorted(self.segments, key=self._place):
             target = doubled(segment.in_frame(self.size))
-            if id(segment) not in self.retrieved:
+            if not self.retrieved.get(id(segment)):
                 pieces.append(Bare(segment.category, target))
                 continue
             image, _, real = self._best(segment)
             mask = doubled(real.in_frame(self.size))
             whole = doubled(real.whole_in_frame(self.size))
             colors = self.photos[image - 1].astype(np.float32) / 255 * mask[..., None]
-            number = self.large.index(segment)
+            number = self.found.index(segment)
             rows, columns = self.fixture.arrays["moves"][number].tolist()
             moved = (shifted(colors, rows, columns), shifted(mask, rows, columns))
             shadows = doubled(np.isin(self.maps[image - 1], VEHICLES))

@@ -44,5 +44,13 @@ def test_every_published_variable_has_a_name_here() -> None:
         "g_decoder_conv6/g_decoder_conv6_1/weights": "levels.0.conv1.weight",
         "g_decoder_final/g_decoder_final_2/LayerNorm/beta": "full.norm2.bias",
         "g_b_fc1": "head.bias",
+        "g_semantic_512_conv100/biases": "logits.bias",
+        "g_512_conv100/weights": "colors.weight",
     }
     assert {name: sims.our_name(name) for name in names} == names
+
+
+def test_scopes_of_no_other_name_are_the_finer_level() -> None:
+    names = ["g_b_fc1", "g_x_1/weights", "g_x_1/LayerNorm/beta", "g_x_2/LayerNorm/gamma"]
+    expected = ["head.bias", "finer.0.conv1.weight", "finer.0.norm1.bias", "finer.0.norm2.weight"]
+    assert list(sims.our_names(names).values()) == expected

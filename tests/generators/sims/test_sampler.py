@@ -101,3 +101,14 @@ def test_colors_of_classes_all_differ() -> None:
     colors = distinct_colors(1203)
     assert len(torch.unique((colors * 255).round(), dim=0)) == 1204
     assert not colors[-1].any()
+
+
+def test_an_image_with_a_memory_is_that_of_its_own_map_and_seed() -> None:
+    sampler = sims.sampler(network_of(replace(CONFIG, choices=2)), SamplerOptions())
+    labels = [map_with(top, 12) for top in (5, 14, 40)]
+    seeds = [3, 4, 5]
+    together = sampler.sample(Maps.collate(labels, labels, CLASSES), seeds).images.astype(int)
+    for row, seed in enumerate(seeds):
+        condition = Maps.collate(labels[row : row + 1], labels[row : row + 1], CLASSES)
+        alone = sampler.sample(condition, [seed]).images.astype(int)
+        assert np.abs(together[row] - alone[0]).max() <= 1
