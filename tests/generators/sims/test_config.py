@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from synthaug.generators.crn.config import PLAIN
-from synthaug.generators.sims import build
 from synthaug.generators.sims.config import Config
 
 
@@ -35,9 +34,3 @@ def test_settings_of_no_use_are_one_line(keys: dict[str, Any], message: str) -> 
     with pytest.raises(ValueError, match=f"^{message}") as caught:
         Config(**keys)
     assert "\n" not in str(caught.value)
-
-
-def test_a_rule_for_a_class_that_is_not_there_is_one_line() -> None:
-    config = Config(resolution=64, aspect_ratio=1, width=1, ground=(1, 5))
-    with pytest.raises(ValueError, match=r"^ground: 5 is no index of 5 classes; give 0 to 4$"):
-        build(config, 5)

@@ -8,7 +8,7 @@ import torch
 from synthaug.generators import sims
 from synthaug.generators.base import Maps, SamplerOptions
 from synthaug.generators.sims.config import Config
-from synthaug.generators.sims.generator import Sims, distinct_colors
+from synthaug.generators.sims.generator import Sims
 from synthaug.generators.sims.sampler import back_to_front
 from tests.generators.sims.test_bank import CLASSES, filled, map_with
 
@@ -95,12 +95,6 @@ def test_the_order_network_is_asked_unless_it_is_not_to_be() -> None:
 def test_layers_are_those_named_and_then_by_how_often_they_lie_behind() -> None:
     network = network_of(replace(CONFIG, layers=(1,)))
     assert back_to_front(network) == {1: 0, 0: 1, 2: 2}
-
-
-def test_colors_of_classes_all_differ() -> None:
-    colors = distinct_colors(1203)
-    assert len(torch.unique((colors * 255).round(), dim=0)) == 1204
-    assert not colors[-1].any()
 
 
 def test_an_image_with_a_memory_is_that_of_its_own_map_and_seed() -> None:

@@ -1,4 +1,4 @@
-"""The objective and its training: what each network learns from, the memory, rates, resume."""
+"""The training: losses of the three networks, the memory, rates, resume."""
 
 from __future__ import annotations
 
@@ -13,18 +13,7 @@ from torch import Tensor
 
 from synthaug.generators import sims
 from synthaug.generators.base import MapBatch, Maps, Remembers
-from synthaug.generators.sims.bank import Real
 from synthaug.generators.sims.config import Config
-from synthaug.generators.sims.network import move
-from synthaug.generators.sims.objective import (
-    Labelled,
-    distortion,
-    images_to_search,
-    recolor,
-    training_canvas,
-    uncertain,
-)
-from synthaug.generators.sims.segments import segments_of
 from synthaug.generators.sims.training import Loop, SimsTraining
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.training import train
@@ -56,47 +45,6 @@ def test_the_memory_holds_the_labelled_images_and_which_class_is_behind() -> Non
     assert len(made.bank.images) == 6 and len(made.bank) == 12
     assert made.bank.behind.tolist() == pytest.approx([7 / 8, 1 / 5, 1 / 5])
     assert len(training(replace(CONFIG, memory=2)).bank.images) == 2
-
-
-def test_an_image_learns_from_the_segments_of_others_only() -> None:
-    made = training()
-    rng = np.random.default_rng(0)
-    for source in range(6):
-        allowed = images_to_search(made.bank, CONFIG, source, rng)
-        assert not allowed[source] and allowed.sum() == 5
-    few = images_to_search(made.bank, replace(CONFIG, among=3), -1, rng)
-    assert few.sum() == 3
-    # without the others nothing is covered
-    alone = sims.training(CONFIG, Loop(), CLASSES, 1, seed=1)
-    alone.remember([batch_of(0)])
-    image = Labelled.of(batch_of(0), 0, CONFIG, CLASSES)
-    assert len(image.large) == 2
-    canvas, _ = training_canvas(image, alone.bank, CONFIG, CLASSES, rng)
-    assert not canvas.any()
-    stranger = batch_of(0)
-    known = MapBatch(stranger.images, stranger.maps, None, torch.tensor([5]))
-    image = Labelled.of(known, 0, CONFIG, CLASSES)
-    canvas, labels = training_canvas(image, alone.bank, CONFIG, CLASSES, rng)
-    own = ((stranger.images[0] + 1) / 2).permute(1, 2, 0).numpy()
-    covered = (canvas > 0).all(2) & (canvas < 1).any(2)
-    assert covered.mean() > 0.3
-    assert np.isclose(canvas[covered], own[covered], atol=1e-3).all(1).mean() > 0.5
-    np.testing.assert_array_equal(labels, stranger.maps.labels[0].numpy())
-
-
-def test_labels_are_uncertain_beside_segments_where_the_map_follows() -> None:
-    made = training()
-    follows = replace(CONFIG, follow="canvas")
-    image = Labelled.of(batch_of(0), 0, CONFIG, CLASSES)
-    rng = np.random.default_rng(0)
-    _, labels = training_canvas(image, made.bank, follows, CLASSES, rng)
-    assert (labels == CLASSES).any()
-    mask = np.zeros((64, 64), bool)
-    mask[20:40, 20:40] = True
-    real = Real(np.zeros((64, 64, 3), np.float32), np.roll(mask, 5, 1), mask, mask)
-    parts = [uncertain(mask, real, np.random.default_rng(seed)) for seed in range(6)]
-    assert not any((part & mask).any() for part in parts)
-    assert len({int(part.sum()) for part in parts}) > 1
 
 
 def test_a_step_gives_three_losses_and_moves_all_networks() -> None:
@@ -140,31 +88,6 @@ def test_each_network_has_its_rate_and_rates_rise() -> None:
     assert rates[2] == pytest.approx([1e-5, 1e-4, 1e-3])
     with pytest.raises(ValueError, match="rise_from: 0 is out of range"):
         Loop(rise_from=0)
-
-
-def test_a_distorted_segment_stays_near_its_place() -> None:
-    segment = segments_of(batch_of(0).maps.labels[0].numpy(), CLASSES)[1]
-    frame = torch.from_numpy(segment.in_frame((64, 64))).float()[None, None]
-    theta = torch.tensor([distortion(segment, (64, 64), np.random.default_rng(3))])
-    moved = move(frame, theta) > 0.5
-    there = frame > 0.5
-    iou = (moved & there).sum() / (moved | there).sum()
-    assert 0.7 < float(iou) < 1
-
-
-def test_colors_are_spread_as_the_other_segments() -> None:
-    rng = np.random.default_rng(0)
-    own = rng.uniform(0.3, 0.5, (32, 32, 3)).astype(np.float32)
-    mask = np.ones((32, 32), bool)
-    mask[:, 16:] = False
-    colors = rng.normal(0.5, (0.02, 0.05, 0.08), (32, 32, 3)).astype(np.float32)
-    real = Real(colors, mask, mask, mask)
-    changed = recolor(own, mask, real)
-    np.testing.assert_allclose(changed[mask].mean(0), colors[mask].mean(0), atol=1e-3)
-    np.testing.assert_allclose(changed[mask].std(0), colors[mask].std(0), atol=5e-3)
-    np.testing.assert_array_equal(changed[~mask], own[~mask])
-    nothing = Real(colors, mask & False, mask, mask)
-    assert recolor(own, mask, nothing) is own
 
 
 def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(tmp_path: Path) -> None:
