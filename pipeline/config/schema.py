@@ -531,6 +531,8 @@ class Cluster:
     executor: Literal["ray", "serial"] = "ray"  # ray | serial (everything in one process)
     address: str = ""  # of a running Ray; "" = start a local one
     workers: int = 0  # at most; 0 = as many as cores, here or in the joined Ray
+    # workers that share a GPU, where there are any: more make better use of one that has the memory
+    workers_per_gpu: int = 1
     memory_mb: int = 512  # object store of the local Ray, MB
     # of the local Ray's workers, as `nice` has it: 0 = as other programs, 19 = only when they rest.
     # At Ray's own 15 a run beside other work takes twice as long
@@ -538,7 +540,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         at_least(0, self, "workers")
-        at_least(1, self, "memory_mb")
+        at_least(1, self, "memory_mb", "workers_per_gpu")
         if not 0 <= self.niceness <= 19:
             raise ValueError(f"niceness: {self.niceness} is not between 0 and 19")
 

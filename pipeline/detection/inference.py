@@ -104,7 +104,7 @@ def detect_shards(
     that are stored already are not done again.
     """
     make = partial(_ShardDetector, open_table, load_detector, batch, folder.uri)
-    context.shards(make, cut(count, SHARD), folder, unit)
+    context.shards(make, cut(count, SHARD), folder, unit, gpu=True)
 
 
 class _ShardDetector:

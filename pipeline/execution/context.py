@@ -63,12 +63,13 @@ class Context:
         folder: Folder,
         unit: str,
         workers: int = 0,
+        gpu: bool = False,
     ) -> list[Json]:
         """Run named shards through a pool of workers; returns the rows of all, in order.
 
         Complete ones are not run again: a shard is complete when its sidecar `<name>.json` is
         there and the data file has the digest it states. `workers` 0 means as many as there is
-        room for.
+        room for; `gpu` says that they run networks.
         """
         folder.sweep()
         present = set(folder.names())
@@ -82,7 +83,7 @@ class Context:
         if todo:
             most = min(workers or len(todo), len(todo))
             make_shard_worker = partial(_ShardWorker, make, folder.uri)
-            for rows in self.executor.pool(make_shard_worker, todo, most):
+            for rows in self.executor.pool(make_shard_worker, todo, most, gpu):
                 done += rows
                 self.progress(done, total, unit)
         return [_read_row(folder, name) for name, _ in items]

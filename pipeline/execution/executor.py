@@ -19,8 +19,17 @@ Fits = Callable[[int], bool]  # whether a group of this size can do the work
 class Executor(Protocol):
     """Runs the work of steps."""
 
-    def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
-        """Run one task; `tick` is called about once a second meanwhile, in the driver."""
+    def call(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        tick: Tick | None = None,
+        gpu: bool = False,
+    ) -> Any:
+        """Run one task; `tick` is called about once a second meanwhile, in the driver.
+
+        `gpu` says that it runs networks: where there are GPUs it is given one, or a share.
+        """
         ...
 
     def pool(
@@ -28,11 +37,13 @@ class Executor(Protocol):
         make: Callable[[], Callable[[Any], Any]],
         items: Iterable[Any],
         most: int | None = None,
+        gpu: bool = False,
     ) -> Iterator[Any]:
         """Run items through stateful workers, each made once by `make`.
 
         There are as many workers as there is room for, at most `most`; more when machines join,
-        fewer when they go. Yields results as they come.
+        fewer when they go. Those that run networks (`gpu`) are as many as the GPUs hold, where
+        there are any. Yields results as they come.
         """
         ...
 
@@ -46,7 +57,8 @@ class Executor(Protocol):
     ) -> Any:
         """Run `function(*args)` on `size` processes; return rank 0's result.
 
-        They are joined by torch.distributed (gloo or nccl).
+        They are joined by torch.distributed (gloo or nccl), each with a GPU of its own where there
+        are enough.
 
         Where one dies, or where there is no room for all, as many are started as there is room for
         and `fits` allows: the function learns how many from torch.distributed, which is not
@@ -62,7 +74,13 @@ class Executor(Protocol):
 class SerialExecutor:
     """Runs everything in this process, one after the other."""
 
-    def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
+    def call(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        tick: Tick | None = None,
+        gpu: bool = False,
+    ) -> Any:
         """Run the task here."""
         result = function(*args)
         if tick:
@@ -74,6 +92,7 @@ class SerialExecutor:
         make: Callable[[], Callable[[Any], Any]],
         items: Iterable[Any],
         most: int | None = None,
+        gpu: bool = False,
     ) -> Iterator[Any]:
         """Run all items through one worker."""
         work = make()

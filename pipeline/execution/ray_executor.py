@@ -64,8 +64,10 @@ class RayExecutor:
         """Start a Ray or join one; JobError where that cannot be."""
         address = cluster.address
         self._most = cluster.workers
+        self._workers_per_gpu = cluster.workers_per_gpu
         self._joined = bool(address)
         self._idle: list[Hand] = []  # workers of the last pool, kept for the next one
+        self._idle_share = 0.0  # of a GPU that each of them has
         if address:
             self.check_reachable(address)
         self._scratch = _scratch()
@@ -103,8 +105,7 @@ class RayExecutor:
                 f"cluster.address: {problem} ({first_line(err)}); "
                 "set cluster.executor=serial to go without"
             ) from err
-        start = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
-        self._door = Door(ray, self.room, start, tell)
+        self._tell = tell
 
     def _environment(self, cluster: Cluster) -> None:
         """Set Ray's variables (docs/architecture.md).
@@ -145,12 +146,18 @@ class RayExecutor:
                 "start it, or leave cluster.address empty to use this machine"
             ) from err
 
-    def call(self, function: Callable[..., Any], *args: Any, tick: Tick | None = None) -> Any:
+    def call(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        tick: Tick | None = None,
+        gpu: bool = False,
+    ) -> Any:
         """Run one task, on a worker of the last pool where there is one.
 
         Where its worker is lost the task is run again: it resumes from what it saved.
         """
-        with self._crew() as crew:
+        with self._crew(self._share(gpu)) as crew:
             try:
                 return crew.call(function, args, tick or _nothing)
             except self._ray.exceptions.RayTaskError as err:
@@ -161,34 +168,64 @@ class RayExecutor:
         make: Callable[[], Callable[[Any], Any]],
         items: Iterable[Any],
         most: int | None = None,
+        gpu: bool = False,
     ) -> Iterator[Any]:
         """Keep each worker busy with one item; yields results as they come."""
-        most = self.room() if most is None else most
-        with self._crew(most) as crew:
+        share = self._share(gpu)
+        most = self.room(share) if most is None else most
+        with self._crew(share, most) as crew:
             try:
                 yield from crew.run(make, iter(items), most)
             except self._ray.exceptions.RayTaskError as err:
                 raise _raised_there(err) from None
 
-    def room(self) -> int:
-        """Return how many workers there may be at once, by what the machines now have."""
-        if not self._joined:
-            return self._most or len(os.sched_getaffinity(0))
-        cores = int(self._ray.cluster_resources().get("CPU", 0))
-        return min(self._most, cores) if self._most else cores
+    def room(self, share: float = 0.0) -> int:
+        """Return how many workers there may be at once, by what the machines now have.
+
+        Each with a share of a GPU; 0 = with none.
+        """
+        if self._joined:
+            room = self._has("CPU")
+            if self._most:
+                room = min(self._most, room)
+        else:
+            room = self._most or len(os.sched_getaffinity(0))
+        if share:
+            room = min(room, self._has("GPU") * self._workers_per_gpu)
+        return room
+
+    def _has(self, kind: str) -> int:
+        """Return how many cores (CPU) or GPUs the machines have."""
+        return int(self._ray.cluster_resources().get(kind, 0))
+
+    def _share(self, gpu: bool) -> float:
+        """Return the share of a GPU that a worker asks for; 0 where there are none."""
+        if gpu and self._has("GPU"):
+            return 1 / self._workers_per_gpu
+        return 0.0
 
     @contextlib.contextmanager
-    def _crew(self, most: int | None = None) -> Iterator[Crew]:
-        """Lend the workers that wait to a crew, and keep those that it leaves."""
+    def _crew(self, share: float, most: int | None = None) -> Iterator[Crew]:
+        """Lend the workers that wait to a crew, and keep those that it leaves.
+
+        All have a share of a GPU; workers with another one are ended.
+        """
+        if share != self._idle_share:
+            self._keep_idle(0)
+            self._idle_share = share
         if most is not None:
             self._keep_idle(most)
-        crew = Crew(self._door, self._idle)
+        resources = {"num_cpus": 1, "num_gpus": share}
+        start = self._ray.remote(**resources, max_restarts=0, max_task_retries=0)(_Worker)
+        door = Door(self._ray, functools.partial(self.room, share), start, self._tell)
+        crew = Crew(door, self._idle)
         self._idle = []
         try:
             yield crew
         finally:
             self._keep_idle(0)  # of a pool that was opened beside this one
             self._idle = crew.idle
+            self._idle_share = share
 
     def _stop(self, actors: Iterable[Any]) -> None:
         for actor in actors:
@@ -216,13 +253,13 @@ class RayExecutor:
         """
         if size == 1:
             self._keep_idle(1)
-            return self.call(function, *args, tick=tick)
+            return self.call(function, *args, tick=tick, gpu=True)
         self._keep_idle(0)
-        gpus = self._ray.cluster_resources().get("GPU", 0) >= size
+        gpus = self._has("GPU") >= size
         for _ in range(ATTEMPTS):
             room = self._reserve(size, gpus, fits)
             if room is None:
-                return self.call(function, *args, tick=tick)
+                return self.call(function, *args, tick=tick, gpu=True)
             try:
                 return self._run_group(room, gpus, function, args, tick)
             except self._ray.exceptions.RayActorError:
@@ -448,10 +485,11 @@ class _Process:
         function: Callable[..., Any],
         args: tuple[Any, ...],
     ) -> Any:
+        import torch
         import torch.distributed as dist
 
         # nccl wants a GPU of its own for every process; processes that share one talk through gloo
-        backend = "nccl" if gpus else "gloo"
+        backend = "nccl" if gpus and torch.cuda.is_available() else "gloo"
         dist.init_process_group(
             backend, init_method=rendezvous, rank=rank, world_size=size, timeout=TIMEOUT
         )

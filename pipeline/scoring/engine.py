@@ -154,7 +154,7 @@ def extract(context: Context, job: ScoringJob) -> None:
             for shard, indices in cut(count, SHARD, table):
                 shards.append((shard, (table, indices)))
     records = Folder.at(job.folder).sub(RECORDS)
-    context.shards(partial(_ShardExtractor, job), shards, records, "images looked at")
+    context.shards(partial(_ShardExtractor, job), shards, records, "images looked at", gpu=True)
 
 
 def reduce(context: Context, job: ScoringJob) -> Json:
@@ -194,7 +194,7 @@ def _train(context: Context, job: ScoringJob, models: Iterable[AuxiliaryModel]) 
         return
     in_order = [by_name[name] for name in sorted(by_name)]
     trainer = partial(_Trainer, job)
-    for _ in context.executor.pool(trainer, in_order, len(in_order)):
+    for _ in context.executor.pool(trainer, in_order, len(in_order), gpu=True):
         pass
 
 

@@ -339,7 +339,7 @@ def run(context: Context) -> Json:
     spec = Spec(job, ingest.folder.uri, weights, context.folder.uri, dict(calibrated), has_truth)
     shards = cut(split["images"], SHARD)
     labeller = partial(_Labeller, spec)
-    rows = context.shards(labeller, shards, context.folder, "images")
+    rows = context.shards(labeller, shards, context.folder, "images", gpu=True)
     names = [name for name, _ in shards]
     num_detections = context.executor.call(write_coco, spec, names)
     objects = add_counts(rows, "counts")

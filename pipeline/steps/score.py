@@ -208,7 +208,9 @@ def run(context: Context) -> Json:
 
     load = partial(_synthesizer, generator)
     make = partial(PairedSamples, job, load, tables.real, samples, tables.paired)
-    context.shards(make, cut(num_layouts, SHARD), Folder.at(tables.paired), "layouts painted")
+    context.shards(
+        make, cut(num_layouts, SHARD), Folder.at(tables.paired), "layouts painted", gpu=True
+    )
 
     scoring = _scoring_job(context, tables, detector, used)
     reasons = engine.prepare(scoring)

@@ -130,7 +130,7 @@ def run(context: Context) -> Json:
         context.folder.uri,
     )
     items = cut(plan.manifest["images"], job.plan.shard)
-    rows = context.shards(make, items, context.folder, "images", job.synthesize.workers)
+    rows = context.shards(make, items, context.folder, "images", job.synthesize.workers, gpu=True)
     objects = add_counts(rows, "counts")
     dropped = add_counts(rows, "dropped")
     lost = ""

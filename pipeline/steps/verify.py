@@ -359,7 +359,7 @@ def run(context: Context) -> Json:
     fitted: Json = context.executor.call(fit_thresholds, spec)
 
     make = partial(_Verifier, replace(spec, fitted=fitted))
-    rows = context.shards(make, shards, context.folder, "images")
+    rows = context.shards(make, shards, context.folder, "images", gpu=True)
     counts = {key: add_counts(rows, key) for key in COUNTS}
     images = add_counts(rows, "images")
     for line in summary_lines(images, counts, fitted):

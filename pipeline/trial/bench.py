@@ -68,7 +68,7 @@ class Bench:
             items.setdefault(name, (training, images))
         folder = Folder.at(self.sources.folder)
         make = partial(ArmTrainer, self.sources)
-        rows = self.context.shards(make, list(items.items()), folder, "evaluated images")
+        rows = self.context.shards(make, list(items.items()), folder, "evaluated images", gpu=True)
         by_name = dict(zip(items, rows, strict=True))
         runs = []
         for name, training in zip(names, trainings, strict=True):

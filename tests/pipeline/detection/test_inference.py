@@ -93,8 +93,8 @@ def test_a_row_has_the_objects_of_its_scene_and_the_prediction_on_its_image() ->
 class Backwards(SerialExecutor):
     """Does the last shard first, as a pool may."""
 
-    def pool(self, make: Any, items: Any, most: int | None = None) -> Any:
-        yield from super().pool(make, list(items)[::-1], most)
+    def pool(self, make: Any, items: Any, most: int | None = None, gpu: bool = False) -> Any:
+        yield from super().pool(make, list(items)[::-1], most, gpu)
 
 
 @pytest.mark.parametrize("shard", [3, 64])

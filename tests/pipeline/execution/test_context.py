@@ -267,9 +267,9 @@ class Recorder(SerialExecutor):
         self.pools: list[int | None] = []
         self.groups: list[tuple[int, list[bool]]] = []
 
-    def pool(self, make: Any, items: Any, most: int | None = None) -> Any:
+    def pool(self, make: Any, items: Any, most: int | None = None, gpu: bool = False) -> Any:
         self.pools.append(most)
-        return super().pool(make, items, most)
+        return super().pool(make, items, most, gpu)
 
     def group(
         self, function: Any, size: int, *args: Any, tick: Any = None, fits: Any = None

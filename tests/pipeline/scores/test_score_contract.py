@@ -90,8 +90,9 @@ class Backwards(SerialExecutor):
         make: Callable[[], Callable[[Any], Any]],
         items: Iterable[Any],
         most: int | None = None,
+        gpu: bool = False,
     ) -> Iterator[Any]:
-        yield from super().pool(make, list(items)[::-1], most)
+        yield from super().pool(make, list(items)[::-1], most, gpu)
 
 
 @pytest.fixture(scope="module")

@@ -232,8 +232,10 @@ def test_pictures_are_written_into_the_jobs_folder(tmp_path: Path) -> None:
 class Backwards(SerialExecutor):
     """Does the last item first, as a pool may."""
 
-    def pool(self, make: Any, items: Any, most: int | None = None) -> Iterator[Any]:
-        yield from super().pool(make, list(items)[::-1], most)
+    def pool(
+        self, make: Any, items: Any, most: int | None = None, gpu: bool = False
+    ) -> Iterator[Any]:
+        yield from super().pool(make, list(items)[::-1], most, gpu)
 
 
 def test_the_order_of_workers_changes_no_number(tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""Which GPU each worker would use, on nodes that declare GPUs which are not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+# in a process of its own: Ray reads its settings once in a process's life
+SCRIPT = """
+import json, time
+from ray.cluster_utils import Cluster
+
+node = {"num_cpus": 5, "num_gpus": 2, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=node)
+cluster.add_node(num_cpus=5, num_gpus=2)
+
+from synthaug.pipeline.config import schema
+from synthaug.pipeline.execution.ray_executor import RayExecutor
+
+def place():
+    import os, ray
+    context = ray.get_runtime_context()
+    return [context.get_node_id(), context.get_accelerator_ids()["GPU"], os.getpid()]
+
+def make():
+    def work(item):
+        time.sleep(0.7)  # so long that no worker gets all items
+        return place()
+    return work
+
+def member():
+    import torch.distributed as dist
+    places = [None] * dist.get_world_size()
+    dist.all_gather_object(places, place())
+    return places
+
+found = {}
+executor = RayExecutor(schema.Cluster(address=cluster.address))
+found["cores"] = [executor.room(), executor.room(1.0)]
+found["each"] = list(executor.pool(make, range(16), gpu=True))
+found["call"] = executor.call(place, gpu=True)
+found["without"] = list(executor.pool(make, range(4), 4))
+found["group"] = executor.group(member, 4)
+found["alone"] = executor.group(place, 1)
+executor.close()
+executor = RayExecutor(schema.Cluster(address=cluster.address, workers_per_gpu=2))
+found["shared"] = list(executor.pool(make, range(24), gpu=True))
+executor.close()
+cluster.shutdown()
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """Places of work on two nodes of five cores and two GPUs: node, GPUs, process."""
+    environment = dict(os.environ)
+    environment.pop("RAY_AUTH_MODE", None)
+    environment.pop("RAY_AUTH_TOKEN_PATH", None)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    places: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return places
+
+
+def processes_by_gpu(places: list[Any]) -> dict[tuple[str, str], set[int]]:
+    """Return the processes that used each GPU; every one has exactly one."""
+    users: dict[tuple[str, str], set[int]] = {}
+    for node, gpus, process in places:
+        (gpu,) = gpus
+        users.setdefault((node, gpu), set()).add(process)
+    return users
+
+
+def test_each_worker_of_networks_has_a_gpu_of_its_own(found: dict[str, Any]) -> None:
+    assert found["cores"] == [10, 4]
+    users = processes_by_gpu(found["each"])
+    assert len(users) == 4
+    assert all(len(processes) == 1 for processes in users.values())
+
+
+def test_a_single_task_and_a_training_of_one_have_one_too(found: dict[str, Any]) -> None:
+    for name in ("call", "alone"):
+        assert len(found[name][1]) == 1, name
+
+
+def test_work_without_networks_takes_none(found: dict[str, Any]) -> None:
+    assert [gpus for _node, gpus, _process in found["without"]] == [[]] * 4
+
+
+def test_members_of_a_group_have_each_their_own_across_nodes(found: dict[str, Any]) -> None:
+    users = processes_by_gpu(found["group"])
+    assert sorted(len(processes) for processes in users.values()) == [1, 1, 1, 1]
+
+
+def test_a_gpu_is_shared_by_as_many_as_the_job_says(found: dict[str, Any]) -> None:
+    users = processes_by_gpu(found["shared"])
+    counts = [len(processes) for processes in users.values()]
+    assert max(counts) == 2  # the last ones may start when all work is done
+    assert 4 < sum(counts) <= 8
