@@ -179,7 +179,7 @@ class EditSynthesizer:
         finished = []
         results = zip(planned, requests, edited, strict=True)
         for scene, request, photo in results:
-            picture = labelled(request, photo, categories, self._bank.has_masks)
+            picture = labelled(request, photo, categories)
             objects = picture.objects
             if _is_paired_sample(scene):
                 # what else the photo shows was not asked for, or not painted
@@ -421,14 +421,10 @@ def _tight(masks: Flags, objects: Objects) -> Floats32:
     return boxes
 
 
-def labelled(
-    request: Request, edited: EditedPhoto, categories: Sequence[Category], has_masks: Flags
-) -> Picture:
+def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Category]) -> Picture:
     """Return the edited photo with its labels.
 
-    Painted objects are in front of what was there. `has_masks` [C] says of which classes the real
-    objects have masks: the boxes of the others are as wide as persons draw them, and so are those
-    of painted ones.
+    Painted objects are in front of what was there.
     """
     new, redrawn = request.new, request.redrawn
     num_redrawn, num_new = len(redrawn), len(new)
@@ -437,12 +433,8 @@ def labelled(
     if request.pieces is None:
         soft = edited.masks[num_redrawn:end]
         added = resolve(soft, new.boxes, new.isthing)
-        of_a_box = ~has_masks[new.category]
-        margin = new.boxes - tight_boxes(added)
-        slack = np.where(of_a_box[:, None], margin, 0).astype(np.float32)
     else:
         added = request.pieces
-        slack = None
     # where background was painted no thing is seen; the stuff there is that background
     background = (edited.masks[end:] >= PAINTED).any(0)
     covered = background & canvas.objects.isthing[:, None, None]
@@ -460,7 +452,7 @@ def labelled(
         canvas,
         edited.image,
         visible,
-        Added(area, ~request.by_box, slack),
+        Added(area, ~request.by_box),
         labels,
         MIN_VISIBLE,
         categories,

@@ -45,7 +45,6 @@ class Bank:
     category: Ints  # [M]
     size: Floats32  # [M, 2] of the box (h, w), pixels
     inside: Flags  # [M] whether the box does not touch the border of its image
-    has_masks: Flags  # [C] whether any of a class has a mask
 
     @staticmethod
     def of(
@@ -62,7 +61,6 @@ class Bank:
         choose = chosen or pasteable
         rows: list[tuple[int, int, int, float, float, bool]] = []
         index_of = {}
-        has_masks = np.zeros(len(table.categories), bool)
         for index, scene in enumerate(bare):
             index_of[scene.image_id] = index
             for number in choose(scene.objects):
@@ -70,7 +68,6 @@ class Bank:
                 inside = x0 >= 1 and y0 >= 1
                 inside = inside and x1 <= scene.width - 1 and y1 <= scene.height - 1
                 category = int(scene.objects.category[number])
-                has_masks[category] |= scene.objects.rle[number] is not None
                 rows.append((index, number, category, y1 - y0, x1 - x0, inside))
         columns = np.array(rows, np.float64).reshape(-1, 6)
         whole = columns[:, :3].astype(np.int64)
@@ -78,9 +75,7 @@ class Bank:
         size = columns[:, 3:5].astype(np.float32)
         inside = columns[:, 5] > 0
         pixels = Pixels([table])
-        return Bank(
-            pixels, bare, config, index_of, image, number, category, size, inside, has_masks
-        )
+        return Bank(pixels, bare, config, index_of, image, number, category, size, inside)
 
     @cached_property
     def seen(self) -> Flags:
