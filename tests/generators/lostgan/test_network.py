@@ -1,4 +1,4 @@
-"""LostGAN's own promises; tests/parity has the recorded outputs of the published networks."""
+"""LostGAN's own promises; its recorded outputs are compared in tests/parity."""
 
 from __future__ import annotations
 
