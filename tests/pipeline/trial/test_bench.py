@@ -24,6 +24,7 @@ class Workers:
         self.job = context.job
         self.items: list[tuple[str, Any]] = []
         self.folder = ""
+        self.gpu = False
 
     def shards(
         self,
@@ -31,7 +32,9 @@ class Workers:
         items: Sequence[tuple[str, Any]],
         folder: Folder,
         unit: str,
+        gpu: bool = False,
     ) -> list[dict[str, Any]]:
+        self.gpu = gpu
         self.items = list(items)
         self.folder = folder.uri
         rows = []
@@ -78,6 +81,7 @@ def test_trainings_go_seed_by_seed(bench: Bench) -> None:
     ] == order
     assert [name for name, _ in order] == [run["arm"] for run in runs]
     assert {7} == {run["images"] for run in runs}
+    assert workers_of(bench).gpu, "trainings want the GPU where there is one"
 
 
 def test_arms_that_train_alike_are_trained_once(bench: Bench) -> None:
