@@ -221,6 +221,7 @@ def _run_steps(
                 if executor is None:
                     _check_data(job, steps, open_inputs(job))
                     executor = open_executor(job.cluster, console.tell)
+                    executor.check_machines(output, JOB)
                 inputs = {need: done[need] for need in step.needs_of(job)}
                 given = job if step.as_asked else derived
                 context = Context(given, folder, inputs, executor, console.tell, console.progress)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.storage import Folder
 
 Tick = Callable[[], None]
 Fits = Callable[[int], bool]  # whether a group of this size can do the work
@@ -66,6 +67,10 @@ class Executor(Protocol):
         """
         ...
 
+    def check_machines(self, folder: Folder, name: str) -> None:
+        """Raise JobError where a machine does not see a file, or has other versions."""
+        ...
+
     def close(self) -> None:
         """Stop what was started."""
         ...
@@ -113,6 +118,9 @@ class SerialExecutor:
                 "cluster.executor=ray"
             )
         return self.call(function, *args, tick=tick)
+
+    def check_machines(self, folder: Folder, name: str) -> None:
+        """Nothing to check: there is this machine alone."""
 
     def close(self) -> None:
         """Nothing to stop."""

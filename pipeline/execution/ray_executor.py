@@ -25,6 +25,8 @@ from typing import Any
 from synthaug.pipeline.config.schema import Cluster
 from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError, first_line
 from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution import machines
 from synthaug.pipeline.execution.executor import Executor, Fits, SerialExecutor, Tick
 from synthaug.pipeline.execution.ray_workers import Crew, Door, Hand
 
@@ -32,6 +34,7 @@ MIN_OBJECT_STORE = 100 * 2**20  # Ray refuses less than 75 MiB; pixels never tra
 ATTEMPTS = 4  # times a training group is started before one gives up
 PLACE_SECONDS = 15.0  # how long a group waits for room for all; after that it is started smaller
 DEATH_GRACE_SECONDS = 20.0  # after a process failed, another one's death is still waited for
+PROBE_SECONDS = 120.0  # for a machine to say what it sees: its first worker imports us
 # of processes for each other: rank 0 may evaluate meanwhile, and Ray sees the dead
 TIMEOUT = timedelta(hours=12)
 
@@ -376,6 +379,35 @@ class RayExecutor:
             return self._ray.get(ref)
         except self._ray.exceptions.RayTaskError as err:
             raise _raised_there(err) from None
+
+    def check_machines(self, folder: Folder, name: str) -> None:
+        """Ask every machine of a joined cluster what it sees of a file, and its versions.
+
+        JobError where one differs from this one. A machine that is lost meanwhile is left out.
+        """
+        if not self._joined:
+            return
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        ask = self._ray.remote(num_cpus=0, max_retries=0)(machines.view_of)
+        asked = []
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                reference = ask.options(scheduling_strategy=place).remote(folder.uri, name)
+                asked.append((node["NodeManagerAddress"], reference))
+        here = machines.view_of(folder.uri, name)
+        for address, reference in asked:
+            try:
+                there = self._ray.get(reference, timeout=PROBE_SECONDS)
+            except self._ray.exceptions.RayTaskError as err:
+                raise JobError(
+                    f"cluster.address: machine {address} cannot do our work "
+                    f"({first_line(_raised_there(err))}); install the same synthaug there"
+                ) from None
+            except self._ray.exceptions.RayError:
+                continue
+            machines.compare(here, there, address, folder.uri, name)
 
     def close(self) -> None:
         """Stop Ray, or leave the one that was joined."""

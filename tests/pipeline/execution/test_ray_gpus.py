@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 # in a process of its own: Ray reads its settings once in a process's life
 SCRIPT = """
-import json, time
+import json, sys, time
 from ray.cluster_utils import Cluster
 
 node = {"num_cpus": 5, "num_gpus": 2, "include_dashboard": False}
@@ -43,6 +43,18 @@ def member():
 
 found = {}
 executor = RayExecutor(schema.Cluster(address=cluster.address))
+from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.execution import machines
+from synthaug.pipeline.core.errors import JobError
+folder = Folder.at(sys.argv[1])
+executor.check_machines(folder, "job.yaml")
+own = machines.versions()
+machines.versions = lambda: own | {"torch": "0.1"}  # of this process alone
+try:
+    executor.check_machines(folder, "job.yaml")
+except JobError as told:
+    found["told"] = str(told)
+machines.versions = lambda: own
 found["cores"] = [executor.room(), executor.room(1.0)]
 found["each"] = list(executor.pool(make, range(16), gpu=True))
 found["call"] = executor.call(place, gpu=True)
@@ -59,13 +71,15 @@ print(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Places of work on two nodes of five cores and two GPUs: node, GPUs, process."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "job.yaml").write_text("seed: 1")
     environment = dict(os.environ)
     environment.pop("RAY_AUTH_MODE", None)
     environment.pop("RAY_AUTH_TOKEN_PATH", None)
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", SCRIPT, str(folder)],
         env=environment,
         capture_output=True,
         text=True,
@@ -84,6 +98,11 @@ def processes_by_gpu(places: list[Any]) -> dict[tuple[str, str], set[int]]:
         (gpu,) = gpus
         users.setdefault((node, gpu), set()).add(process)
     return users
+
+
+def test_a_machine_with_another_version_is_told_before_any_work(found: dict[str, Any]) -> None:
+    assert found["told"].startswith("cluster.address: machine ")
+    assert found["told"].endswith(", this one 0.1; install the same on all machines")
 
 
 def test_each_worker_of_networks_has_a_gpu_of_its_own(found: dict[str, Any]) -> None:
