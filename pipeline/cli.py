@@ -281,8 +281,8 @@ def plan(job: Path, overrides: tuple[str, ...], output: str | None) -> None:
 
 
 @main.command()
-@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
-def status(run_folder: Path) -> None:
+@click.argument("run_folder", metavar="RUN")
+def status(run_folder: str) -> None:
     """Show which steps of a run are done and how far the current one is."""
     from synthaug.pipeline.commands.status import lines
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.storage import Folder
@@ -12,18 +11,24 @@ from synthaug.pipeline.execution.training import read_log
 from synthaug.pipeline.steps import STEPS
 
 
-def lines(run_folder: Path) -> Iterator[str]:
-    """Yield a line for each step of a run: done, not started, or how far it is."""
-    if not (run_folder / "job.yaml").is_file():
+def lines(run_folder: str) -> Iterator[str]:
+    """Yield a line for each step of a run, here or on s3://.
+
+    Done, not started, or how far it is.
+    """
+    run = Folder.at(run_folder)
+    if not run.exists("job.yaml"):
         raise JobError(
             f"{run_folder}: not a run folder (it has no job.yaml); give the --output folder of a "
             "run"
         )
+    steps = run.sub("steps")
+    present = steps.folders()
     for name in STEPS:
-        folders = list((run_folder / "steps").glob(f"{name}-*"))
-        if folders:
-            newest = max(folders, key=lambda path: path.stat().st_mtime)
-            yield f"{name:<16} {_state(Folder.at(newest))}"
+        own = [steps.sub(folder) for folder in present if folder.startswith(f"{name}-")]
+        if own:
+            newest = max(own, key=Folder.changed)
+            yield f"{name:<16} {_state(newest)}"
         else:
             yield f"{name:<16} not started"
 

@@ -155,6 +155,20 @@ class Folder:
         files = [entry for entry in entries if entry.type == fs.FileType.File]
         return sorted(entry.base_name for entry in files)
 
+    def folders(self) -> list[str]:
+        """Return the sorted names of the folders directly inside."""
+        inside = fs.FileSelector(self.path, allow_not_found=True)
+        entries = self.filesystem.get_file_info(inside)
+        found = [entry for entry in entries if entry.type == fs.FileType.Directory]
+        return sorted(entry.base_name for entry in found)
+
+    def changed(self) -> int:
+        """Return when a file directly inside was last written, in ns; 0 without any."""
+        inside = fs.FileSelector(self.path, allow_not_found=True)
+        entries = self.filesystem.get_file_info(inside)
+        times = [entry.mtime_ns for entry in entries if entry.type == fs.FileType.File]
+        return max((time for time in times if time is not None), default=0)
+
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is fine."""
         with contextlib.suppress(FileNotFoundError):

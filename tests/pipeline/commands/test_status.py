@@ -26,7 +26,7 @@ def step(run: Path, name: str, **files: str) -> Path:
 def state(run: Path) -> dict[str, str]:
     """Return what is said of each step."""
     told = {}
-    for line in lines(run):
+    for line in lines(str(run)):
         name, text = line.split(maxsplit=1)
         told[name] = text
     return told
@@ -34,7 +34,7 @@ def state(run: Path) -> dict[str, str]:
 
 def test_a_folder_without_a_job_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="not a run folder"):
-        list(lines(tmp_path))
+        list(lines(str(tmp_path)))
 
 
 def test_every_step_is_told_in_the_order_of_a_run(tmp_path: Path) -> None:
@@ -56,8 +56,9 @@ def test_a_training_is_told_by_its_log_and_a_pool_by_its_shards(tmp_path: Path) 
 
 def test_of_two_outputs_of_a_step_the_newer_one_is_told(tmp_path: Path) -> None:
     old = step(tmp_path, "plan-1", manifest_json=json.dumps({"seconds": 1.0}))
-    new = step(tmp_path, "plan-2")
-
-    os.utime(old, (1, 1))
-    os.utime(new, (2, 2))
-    assert state(tmp_path)["plan"] == "unfinished: 0 shards finished"
+    new = step(tmp_path, "plan-2", a_json="{}")
+    os.utime(old / "manifest.json", (1, 1))
+    os.utime(new / "a.json", (2, 2))
+    assert state(tmp_path)["plan"] == "unfinished: 1 shards finished"
+    os.utime(old / "manifest.json", (3, 3))
+    assert state(tmp_path)["plan"] == "done in 1 s"

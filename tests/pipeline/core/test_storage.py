@@ -38,6 +38,27 @@ def folder(request, tmp_path, monkeypatch):
     moto.stop()
 
 
+def test_folders_inside_are_named_and_tell_when_they_changed(folder):
+    assert folder.folders() == []
+    assert folder.changed() == 0
+    for name in ("b-2", "a-1"):
+        folder.sub(name).write_bytes("x", name.encode())
+    folder.write_bytes("file", b"")
+    assert folder.folders() == ["a-1", "b-2"]
+    assert folder.sub("a-1").changed() >= folder.sub("b-2").changed() > 0
+    assert folder.sub("c-3").changed() == 0
+
+
+def test_the_state_of_a_run_is_read_wherever_it_lies(folder):
+    from synthaug.pipeline.commands.status import lines
+
+    folder.write_bytes("job.yaml", b"seed: 1")
+    folder.sub("steps").sub("ingest-1").write_json("manifest.json", {"seconds": 12.4})
+    told = [line.split(maxsplit=1) for line in lines(folder.uri)]
+    assert told[0] == ["ingest", "done in 12 s"]
+    assert told[1] == ["leaks", "not started"]
+
+
 def test_a_folder_reads_back_what_was_written(folder):
     assert folder.names() == []
     folder.write_bytes("b.bin", b"12345")
