@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 
 import pytest
@@ -23,6 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first, so that two processes end together."""
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    """Refuse a test file that imports Ray: Ray reads its settings then, for the whole process."""
+    if "ray" in sys.modules:
+        raise pytest.UsageError("a test file imports ray at its top; import it inside the test")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
