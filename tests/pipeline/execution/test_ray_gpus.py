@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 # in a process of its own: Ray reads its settings once in a process's life
 SCRIPT = """
 import json, sys, time
+from pathlib import Path
 from ray.cluster_utils import Cluster
 
 node = {"num_cpus": 5, "num_gpus": 2, "include_dashboard": False}
@@ -29,11 +30,20 @@ def place():
     context = ray.get_runtime_context()
     return [context.get_node_id(), context.get_accelerator_ids()["GPU"], os.getpid()]
 
-def make():
-    def work(item):
-        time.sleep(0.7)  # so long that no worker gets all items
-        return place()
-    return work
+def maker(name, count):
+    # work that waits until so many workers have begun
+    started = Path(sys.argv[1]) / name
+    started.mkdir()
+    def make():
+        def work(item):
+            found = place()
+            (started / str(found[2])).touch()
+            until = time.monotonic() + 60
+            while len(list(started.iterdir())) < count and time.monotonic() < until:
+                time.sleep(0.1)
+            return found
+        return work
+    return make
 
 def member():
     import torch.distributed as dist
@@ -56,14 +66,14 @@ except JobError as told:
     found["told"] = str(told)
 machines.versions = lambda: own
 found["cores"] = [executor.room(), executor.room(1.0)]
-found["each"] = list(executor.pool(make, range(16), gpu=True))
+found["each"] = list(executor.pool(maker("each", 4), range(8), gpu=True))
 found["call"] = executor.call(place, gpu=True)
-found["without"] = list(executor.pool(make, range(4), 4))
+found["without"] = list(executor.pool(maker("without", 2), range(4), 4))
 found["group"] = executor.group(member, 4)
 found["alone"] = executor.group(place, 1)
 executor.close()
 executor = RayExecutor(schema.Cluster(address=cluster.address, workers_per_gpu=2))
-found["shared"] = list(executor.pool(make, range(24), gpu=True))
+found["shared"] = list(executor.pool(maker("shared", 8), range(8), gpu=True))
 executor.close()
 cluster.shutdown()
 print(json.dumps(found))
@@ -128,6 +138,4 @@ def test_members_of_a_group_have_each_their_own_across_nodes(found: dict[str, An
 
 def test_a_gpu_is_shared_by_as_many_as_the_job_says(found: dict[str, Any]) -> None:
     users = processes_by_gpu(found["shared"])
-    counts = [len(processes) for processes in users.values()]
-    assert max(counts) == 2  # the last ones may start when all work is done
-    assert 4 < sum(counts) <= 8
+    assert sorted(len(processes) for processes in users.values()) == [2, 2, 2, 2]
