@@ -150,24 +150,22 @@ class Folder:
 
         There are none when the folder does not exist.
         """
-        inside = fs.FileSelector(self.path, allow_not_found=True)
-        entries = self.filesystem.get_file_info(inside)
-        files = [entry for entry in entries if entry.type == fs.FileType.File]
-        return sorted(entry.base_name for entry in files)
+        return sorted(entry.base_name for entry in self._entries(fs.FileType.File))
 
     def folders(self) -> list[str]:
         """Return the sorted names of the folders directly inside."""
-        inside = fs.FileSelector(self.path, allow_not_found=True)
-        entries = self.filesystem.get_file_info(inside)
-        found = [entry for entry in entries if entry.type == fs.FileType.Directory]
-        return sorted(entry.base_name for entry in found)
+        return sorted(entry.base_name for entry in self._entries(fs.FileType.Directory))
 
     def changed(self) -> int:
         """Return when a file directly inside was last written, in ns; 0 without any."""
+        times = [entry.mtime_ns for entry in self._entries(fs.FileType.File)]
+        return max((time for time in times if time is not None), default=0)
+
+    def _entries(self, kind: Any) -> list[Any]:
+        """Return what is directly inside, of one kind; nothing where the folder is not there."""
         inside = fs.FileSelector(self.path, allow_not_found=True)
         entries = self.filesystem.get_file_info(inside)
-        times = [entry.mtime_ns for entry in entries if entry.type == fs.FileType.File]
-        return max((time for time in times if time is not None), default=0)
+        return [entry for entry in entries if entry.type == kind]
 
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is fine."""

@@ -108,6 +108,7 @@ class RayExecutor:
                 f"cluster.address: {problem} ({first_line(err)}); "
                 "set cluster.executor=serial to go without"
             ) from err
+        self._start = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
         self._tell = tell
 
     def _environment(self, cluster: Cluster) -> None:
@@ -218,8 +219,7 @@ class RayExecutor:
             self._idle_share = share
         if most is not None:
             self._keep_idle(most)
-        resources = {"num_cpus": 1, "num_gpus": share}
-        start = self._ray.remote(**resources, max_restarts=0, max_task_retries=0)(_Worker)
+        start = self._start.options(num_gpus=share)
         door = Door(self._ray, functools.partial(self.room, share), start, self._tell)
         crew = Crew(door, self._idle)
         self._idle = []

@@ -200,10 +200,11 @@ class Bank:
 
 def outline_in_box(mask: Flags, box: Box) -> Flags:
     """Return a mask [H, W] in the frame of a box [4], [OUTLINE, OUTLINE]."""
-    x0, y0, x1, y1 = box.tolist()
-    middles = (np.arange(OUTLINE) + 0.5) / OUTLINE
-    rows = (y0 + middles * (y1 - y0)).astype(np.int64).clip(0, mask.shape[0] - 1)
-    columns = (x0 + middles * (x1 - x0)).astype(np.int64).clip(0, mask.shape[1] - 1)
+    middles = (np.arange(OUTLINE) + 0.5) / OUTLINE  # of its pixels, in sides of the box
+    low, sides = box[:2], box[2:] - box[:2]
+    places = low + middles[:, None] * sides  # [OUTLINE, 2] x, y
+    last = np.array(mask.shape[::-1]) - 1
+    columns, rows = places.astype(np.int64).clip(0, last).T
     return mask[np.ix_(rows, columns)]
 
 
