@@ -1,7 +1,7 @@
 # make install set the environment up
 # make demo    set everything up, run the demo job on the embedded data, say where the report is
 # make test    set everything up, run all checks and tests
-# make check   format, lint, types
+# make check   format, lint, types, and the house's own rules (tests/test_rooms.py)
 # make base-yaml   write jobs/base.yaml from the dataclasses
 # make clean   remove the environment
 
@@ -29,6 +29,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --num-workers 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet tests/test_rooms.py
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(FITS)' \

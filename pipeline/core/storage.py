@@ -162,7 +162,7 @@ class Folder:
         return max((time for time in times if time is not None), default=0)
 
     def _entries(self, kind: Any) -> list[Any]:
-        """Return what is directly inside, of one kind; nothing where the folder is not there."""
+        """Return what is directly inside, of one kind; nothing if there is no folder."""
         inside = fs.FileSelector(self.path, allow_not_found=True)
         entries = self.filesystem.get_file_info(inside)
         return [entry for entry in entries if entry.type == kind]
