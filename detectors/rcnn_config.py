@@ -91,7 +91,8 @@ class Config:
     # small only: channels of the stem and of stride 4; doubled per level up to 4 x width
     width: int = 24
     fpn_channels: int = 0
-    finest_stride: int = 0  # small, lite0: pixels per cell of the finest pyramid level, 4 or 8
+    # small, lite0: pixels per cell of the finest pyramid level, 4 or 8; 0 = with anchor_sizes
+    finest_stride: int = 0
     # pixels: the shorter side after resizing, up or down; a multiple of 32 wastes no padding;
     # 0 = from the sizes of images and objects
     image_size: int = 0

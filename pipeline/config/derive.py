@@ -26,13 +26,16 @@ TOY_SIDE = 128  # pixels: the longer side of images that are not toy-sized, at l
 TOY_STEPS = 600
 # pixels (root of the area) that the median object has in the network, if that is possible within
 MEDIAN_OBJECT = 48
-MOST_ENLARGED = 1.5  # times the image, and
+MOST_ENLARGED = 2.0  # times the image, and
 LONGEST_SIDE = 640  # pixels
+COARSE, FINE = 8, 4  # pixels per cell of the pyramid's finest level: FINE where
+LEAST_CELLS = 2  # a small object would have fewer coarse cells per side
 CELL = 32  # pixels: sides are multiples of it, which wastes no padding
 QUANTILES = (0.1, 0.5, 0.95)  # a small, the median and a large object
 LEAST_ANCHOR = 8.0  # pixels
 LEAST_RATIO = 1.5  # of an anchor to the next smaller one
 EPOCHS = 30  # passes over the labelled images, but in all
+DECIDED = ("backbone", "image_size", "max_size", "finest_stride", "anchor_sizes", "steps")
 FEWEST_SHOWN, MOST_SHOWN = 4800, 96000  # images
 
 
@@ -122,6 +125,8 @@ def derived_config(
         image_size, max_size = derived_sizes(measured, config.max_size)
         config = replace(config, image_size=image_size, max_size=config.max_size or max_size)
     if not config.anchor_sizes and measured.objects:
+        if not config.finest_stride:
+            config = replace(config, finest_stride=derived_stride(config, measured))
         config = replace(config, anchor_sizes=derived_anchors(config, measured))
     return config, why
 
@@ -151,13 +156,27 @@ def derived_sizes(measured: Measured, max_size: int) -> tuple[int, int]:
     return min(shorter, longer), longer
 
 
+def derived_stride(config: rcnn_config.Config, measured: Measured) -> int:
+    """Return the pixels per cell of the pyramid's finest level.
+
+    A large image with coarse cells costs what a smaller one with fine cells does, and shows more.
+    """
+    small = measured.objects[0] * _shorter_side(config, measured)
+    return COARSE if small >= LEAST_CELLS * COARSE else FINE
+
+
+def _shorter_side(config: rcnn_config.Config, measured: Measured) -> float:
+    """Return the shorter side of a usual image in the network, pixels."""
+    resolved = config.resolved()
+    return min(resolved.image_size, resolved.max_size * measured.shorter / measured.longer)
+
+
 def derived_anchors(config: rcnn_config.Config, measured: Measured) -> tuple[float, ...]:
     """Return a size per level, evenly spaced in their logarithm.
 
     From a small object to a large one.
     """
-    resolved = config.resolved()
-    shorter = min(resolved.image_size, resolved.max_size * measured.shorter / measured.longer)
+    shorter = _shorter_side(config, measured)
     levels = config.max_levels()
     small = max(measured.objects[0] * shorter, LEAST_ANCHOR)
     large = max(measured.objects[-1] * shorter, small * LEAST_RATIO ** (levels - 1))
@@ -174,7 +193,7 @@ def _tell(asked: DetectorSection, decided: DetectorSection, measured: Measured, 
     parts = []
     pairs = ((asked.config, decided.config), (asked.training, decided.training))
     for before, after in pairs:
-        for name in ("backbone", "image_size", "max_size", "anchor_sizes", "steps"):
+        for name in DECIDED:
             value = vars(after).get(name)
             if value == vars(before).get(name):
                 continue

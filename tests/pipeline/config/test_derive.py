@@ -39,13 +39,14 @@ def decided(job: Job, measured: Measured) -> torchvision_rcnn.Config:
 def test_photos_get_lite0_with_sizes_anchors_and_steps_and_one_line_tells_all() -> None:
     job, line = derive(job_of("batch=8"), PHOTOS)
     config = job.detector.config
-    # the median object, 26 pixels, would need 1.8 times the image: at most 1.5 times are allowed
-    assert (config.backbone, config.image_size, config.max_size) == ("lite0", 352, 480)
-    assert config.anchor_sizes == (18.0, 32.0, 58.0, 106.0)
+    # the median object, 26 pixels, needs 1.8 times the image
+    assert (config.backbone, config.image_size, config.max_size) == ("lite0", 448, 608)
+    assert config.finest_stride == 8  # a small object, 22 pixels, has almost three cells of it
+    assert config.anchor_sizes == (22.0, 55.0, 134.0)
     assert job.detector.training.steps == 720  # 30 times 192 images, 8 at a time
     assert line == (
-        "detector, from 192 labelled images of about 320x240: backbone lite0, image_size 352, "
-        "max_size 480, anchor_sizes [18, 32, 58, 106], steps 720"
+        "detector, from 192 labelled images of about 320x240: backbone lite0, image_size 448, "
+        "max_size 608, finest_stride 8, anchor_sizes [22, 55, 134], steps 720"
     )
 
 
@@ -67,7 +68,7 @@ def test_what_the_job_says_is_kept() -> None:
 def test_a_size_of_the_job_decides_the_derived_anchors() -> None:
     config = decided(job_of("image_size=480", "max_size=640"), PHOTOS)
     assert (config.image_size, config.max_size) == (480, 640)
-    assert config.anchor_sizes == (24.0, 44.0, 79.0, 144.0)
+    assert config.anchor_sizes == (24.0, 59.0, 144.0)
     limited = decided(job_of("max_size=320"), PHOTOS)
     assert (limited.image_size, limited.max_size) == (256, 320)
 
@@ -114,13 +115,25 @@ def test_a_setting_that_lite0_refuses_is_told_before_there_is_data() -> None:
         (Measured(10, 240, 320, (0.1, 0.2, 0.4)), (256, 352)),  # 48-pixel objects: as they are
         (Measured(10, 1024, 2048, (0.01, 0.05, 0.3)), (320, 640)),  # the longer side is limited
         (Measured(10, 480, 640, (0.1, 0.25, 0.5)), (192, 256)),  # large objects: less will do
-        (Measured(10, 280, 280, ()), (416, 416)),
+        (Measured(10, 280, 280, ()), (576, 576)),
     ],
 )
 def test_sizes_bring_the_median_object_to_48_pixels_within_limits(
     measured: Measured, expected: tuple[int, int]
 ) -> None:
     assert derived_sizes(measured, 0) == expected
+
+
+def test_small_objects_get_fine_cells() -> None:
+    small = replace(PHOTOS, objects=(0.03, 0.11, 0.3))  # 13 pixels of 448
+    assert decided(job_of(), small).finest_stride == 4
+    assert len(decided(job_of(), small).anchor_sizes) == 4
+    assert decided(job_of("finest_stride=8"), small).finest_stride == 8
+
+
+def test_anchors_of_the_job_keep_their_levels() -> None:
+    config = decided(job_of("backbone=lite0", "anchor_sizes=[16,32,64,128]"), PHOTOS)
+    assert config.finest_stride == 0  # the backbone's own, which has four levels
 
 
 def test_anchors_rise_where_all_objects_are_of_one_size() -> None:
