@@ -121,6 +121,13 @@ class Detector(Protocol):
         """
         ...
 
+    def image_losses(self, images: Sequence[Tensor], samples: Sequence[Sample]) -> Tensors:
+        """Return the losses on images that have a gradient, with what the samples say of them.
+
+        Images are [3, H, W] in 0..255, of any number format. Otherwise as `losses`.
+        """
+        ...
+
     def training(self, steps: int, seed: int) -> DetectorTraining:
         """Start a training of `steps` steps; the detector holds the trained weights."""
         ...

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from synthaug.detectors import rcnn_config
 from synthaug.detectors.base import Sample, Tensors
 from synthaug.detectors.detectron2_zoo import is_caffe2, is_detectron2, is_resnet, to_detectron2
-from synthaug.detectors.rcnn_detector import RcnnDetector, image_tensor
+from synthaug.detectors.rcnn_detector import RcnnDetector
 from synthaug.detectors.weights import read_settings, torchvision_names
 
 NOT_INSTALLED = (
@@ -109,7 +109,7 @@ class Detectron2Detector(RcnnDetector):
             output["boxes"] = output["boxes"] / _ratios(image, input_image)
         return outputs
 
-    def losses(self, samples: Sequence[Sample]) -> Tensors:
+    def image_losses(self, images: Sequence[Tensor], samples: Sequence[Sample]) -> Tensors:
         """Return the network's losses; raises ValueError when training has diverged."""
         from synthaug.detectors.detectron2_network import network_losses
 
@@ -117,19 +117,18 @@ class Detectron2Detector(RcnnDetector):
         sizes = self.config.shorter_sides()
         drawn = torch.randint(len(sizes), (len(samples),)).tolist()
         inputs = []
-        for sample, index in zip(samples, drawn, strict=True):
-            inputs.append(self._training_input(sample, sizes[index]))
+        for image, sample, index in zip(images, samples, drawn, strict=True):
+            inputs.append(self._training_input(image, sample, sizes[index]))
         losses = network_losses(self.model, inputs)
         return {LOSS_NAMES[name]: loss for name, loss in losses.items()}
 
-    def _training_input(self, sample: Sample, shorter: int) -> dict[str, Tensor]:
+    def _training_input(self, image: Tensor, sample: Sample, shorter: int) -> dict[str, Tensor]:
         """Return an image [3, H, W] of a shorter side with its truth in its pixels.
 
         boxes [N, 4] xyxy, labels [N] 0..C-1, where they are learned and known masks [N, H, W], and
         where the sample has them the targets of `partial_labels`.
         """
         device = self.device
-        image = image_tensor(sample.image, device)
         resized = _resize(image.float(), shorter, self.config.max_size)
         boxes = torch.from_numpy(np.asarray(sample.boxes, np.float32).reshape(-1, 4)).to(device)
         labels = torch.from_numpy(np.asarray(sample.labels, np.int64)).to(device)

@@ -68,11 +68,17 @@ class RcnnDetector(ABC):
         """
 
     @abstractmethod
-    def losses(self, samples: Sequence[Sample]) -> Tensors:
+    def image_losses(self, images: Sequence[Tensor], samples: Sequence[Sample]) -> Tensors:
         """Return the network's losses, named as in base.LOSSES; sets the network to train.
 
-        The shorter sides of images are drawn from `train_sizes`.
+        Images are [3, H, W] in 0..255, and have a gradient where they are given with one. The
+        shorter sides of images are drawn from `train_sizes`.
         """
+
+    def losses(self, samples: Sequence[Sample]) -> Tensors:
+        """Return the network's losses on the samples' own images; see `image_losses`."""
+        images = [image_tensor(sample.image, self.device) for sample in samples]
+        return self.image_losses(images, samples)
 
     @classmethod
     def adapt_config(cls, config: Config, weights: Tensors) -> Config:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from synthaug.detectors import rcnn_config
 from synthaug.detectors.base import Sample, Tensors
 from synthaug.detectors.nn.lite0_weights import body_names, is_lite0
-from synthaug.detectors.rcnn_detector import RcnnDetector, image_tensor
+from synthaug.detectors.rcnn_detector import RcnnDetector
 from synthaug.detectors.samplers import size_chooser
 from synthaug.detectors.torchvision_network import build_network
 from synthaug.detectors.weights import torchvision_names
@@ -87,18 +87,15 @@ class TorchvisionDetector(RcnnDetector):
             output["labels"] = output["labels"] - 1
         return outputs
 
-    def losses(self, samples: Sequence[Sample]) -> Tensors:
+    def image_losses(self, images: Sequence[Tensor], samples: Sequence[Sample]) -> Tensors:
         """Return the network's losses; see the base class."""
         self.model.train()
         self._resize_to(self.config.shorter_sides(), self.config.max_size)
         transform: Any = self.model.get_submodule("transform")
         transform.torch_choice = size_chooser(len(samples))
-        images = []
-        targets = []
-        for sample in samples:
-            images.append(_unit_range(image_tensor(sample.image, self.device)))
-            targets.append(_target(sample, self.config.masks, self.device))
-        losses: Tensors = self.model(images, targets)
+        inputs = [_unit_range(image) for image in images]
+        targets = [_target(sample, self.config.masks, self.device) for sample in samples]
+        losses: Tensors = self.model(inputs, targets)
         return {LOSS_NAMES[name]: loss for name, loss in losses.items()}
 
     def _resize_to(self, shorter: tuple[int, ...], longer: int) -> None:
@@ -133,7 +130,7 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> TorchvisionDetect
 
 def _unit_range(image: Tensor) -> Tensor:
     """Return an image in 0..255 as float32 in [0, 1]."""
-    return image.float().div_(255)
+    return image.float() / 255
 
 
 def _target(sample: Sample, masks: bool, device: torch.device) -> dict[str, Tensor]:

@@ -34,6 +34,9 @@ ROOMS = {  # room -> the rooms it may import
     "pipeline/execution": {"core", "config"},
     "pipeline/synthesis": {"core", "formats", "config", "batches", "planning", "generators"},
     "pipeline/detection": {"core", "scores", "config", "batches", "execution", "detectors"},
+    "pipeline/joint": {
+        *("core", "config", "batches", "detection", "detectors", "generators"),
+    },
     "pipeline/verification": {"core", "scores", "config", "detection"},
     "pipeline/trial": {
         *("core", "formats", "scores", "config", "batches", "synthesis", "detectors"),

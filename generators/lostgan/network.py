@@ -281,6 +281,10 @@ class LostGanObjective:
 
     def generate(self, batch: TrainingBatch, rng: torch.Generator) -> Fakes:
         """Return fakes for the layouts of the batch, latents from N(0, I)."""
+        return Fakes(self.paint(self.networks["G"], batch, rng))
+
+    def paint(self, network: nn.Module, batch: TrainingBatch, rng: torch.Generator) -> Tensor:
+        """Return images of a G for the layouts of the batch, latents from N(0, I)."""
         device = batch.images.device
         layouts = batch.layouts
         if self.config.background:
@@ -291,8 +295,9 @@ class LostGanObjective:
         z_objects = torch.randn(count, slots, config.z_object, generator=rng)
         z_image = z_image.to(device)
         z_objects = z_objects.to(device)
-        images, _ = self.networks["G"](layouts, z_image, z_objects)
-        return Fakes(images)
+        images: Tensor
+        images, _ = network(layouts, z_image, z_objects)
+        return images
 
     def discriminator_losses(self, batch: TrainingBatch, fake: Tensor) -> dict[str, Loss]:
         """Return the terms of eq. 14.

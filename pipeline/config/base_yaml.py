@@ -292,6 +292,7 @@ SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
     "pseudo_label": _plain(schema.PseudoLabel, "pseudo_label"),
     "generator": _generator,
     "train_generator": _train_generator,
+    "joint": _plain(schema.Joint, "joint"),
     "plan": _plain(schema.Plan, "plan"),
     "synthesize": _plain(schema.Synthesize, "synthesize"),
     "verify": _plain(schema.Verify, "verify"),

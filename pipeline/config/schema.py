@@ -222,6 +222,30 @@ class PseudoLabel:
 
 
 @dataclass(frozen=True)
+class Joint:
+    """Detector, generator and discriminator trained together; each of three lessons has a key."""
+
+    # the step train_generator trains the detector on, along with generator and discriminator
+    enabled: bool = False
+    # unlabelled images per step, beside generator.batch labelled ones; the detector labels them
+    unlabelled_batch: int = 4
+    batch: int = 8  # labelled images per step of the detector
+    # by the detector as it is at that step; false = by the one before the training
+    relabel: bool = True
+    # weight of the detector's loss on the generator's images, in the generator's own; 0 = none
+    recognition: float = 0.1
+    # synthetic images per step of the detector, beside the labelled ones; 0 = none
+    synthetic: int = 4
+    # share of the steps before the first of them: what is not recognizable is no example
+    synthetic_from: float = 0.5
+
+    def __post_init__(self) -> None:
+        of_a_batch(self, "batch", "unlabelled_batch")
+        at_least(0, self, "recognition", "synthetic")
+        from_0_to_1(self, "synthetic_from")
+
+
+@dataclass(frozen=True)
 class Plan:
     """Number of images and target counts of classes."""
 
@@ -564,6 +588,7 @@ class Job:
     # of the synthetic images; its system and on which objects it learns
     generator: GeneratorSection
     train_generator: Any  # optimisers and precision of the training, which is of the chosen system
+    joint: Joint  # the detector learns along with a LostGAN (docs/joint.md)
     plan: Plan  # how many images, and which classes they show (docs/planner.md)
     synthesize: Synthesize  # how images are produced
     verify: Verify  # a detector that made none of the objects looks for each (docs/verification.md)

@@ -236,15 +236,20 @@ def summary_lines(result: Mapping[str, Any]) -> list[str]:
 
     And a word where the trained detector is not kept.
     """
+    lines = [f"validation: {before_and_after(result)}"]
+    if result["kept"] == "supervised":
+        lines.append("worse, so the detector trained on labels is kept (self_train.keep: better)")
+    return lines
+
+
+def before_and_after(result: Mapping[str, Any]) -> str:
+    """Return AP50 and AP of a detector before and after a training."""
     parts = []
     for key in ("AP50", "AP"):
         before = _three_digits(result["before"][key])
         after = _three_digits(result["after"][key])
         parts.append(f"{key} {before} before and {after} after")
-    lines = [f"validation: {', '.join(parts)}"]
-    if result["kept"] == "supervised":
-        lines.append("worse, so the detector trained on labels is kept (self_train.keep: better)")
-    return lines
+    return ", ".join(parts)
 
 
 def _three_digits(value: float | None) -> str:

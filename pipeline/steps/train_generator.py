@@ -1,13 +1,14 @@
 """Train the generator on labelled and pseudo-labelled images.
 
-The latter are weighed by their scores (LostGAN-V2, eq. 15).
+The latter are weighed by their scores (LostGAN-V2, eq. 15). Where the job asks for it the detector
+learns along, and labels the images anew at each step (docs/joint.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from synthaug.generators import System, load_system, named_files
 from synthaug.pipeline.batches.draw import draw_for
@@ -18,19 +19,37 @@ from synthaug.pipeline.core.json_values import Json, Manifest
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder, file_digest
+from synthaug.pipeline.detection.evaluation import BATCH, average_precision, evaluate
 from synthaug.pipeline.execution.context import Context
 from synthaug.pipeline.execution.training import cores, device, read_log, train
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.inputs import Inputs, check_file
 from synthaug.pipeline.steps.networks import check_generator_training
+from synthaug.pipeline.steps.pseudo_label import label_rules
+from synthaug.pipeline.steps.self_train import WEIGHTS as LABELLER
+from synthaug.pipeline.steps.self_train import before_and_after
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
+
+if TYPE_CHECKING:
+    from synthaug.pipeline.batches.joint import JointBatch
 
 NEEDS = ("ingest", "pseudo_label")
 VERSION = 3
 WEIGHTS = "generator.safetensors"
-PUBLISHES = (Published(WEIGHTS, "checkpoints"),)
+DETECTOR = "joint_detector.safetensors"  # that has learnt along
+PUBLISHES = (Published(WEIGHTS, "checkpoints"), Published(DETECTOR, "checkpoints"))
 SPLITS = ("labelled", "pseudo_labelled")
+
+
+@dataclass(frozen=True)
+class JointInputs:
+    """What the detector of a joint training begins with, as plain data."""
+
+    ingest: str
+    labeller: str  # folder of its weights
+    calibration: Json  # manifest of `calibrate`
+    labels: bool  # whether it labels images
 
 
 @dataclass(frozen=True)
@@ -40,6 +59,7 @@ class Spec:
     job: Job
     tables: tuple[str, ...]  # URIs of SPLITS, as far as they are used
     folder: str
+    joint: JointInputs | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +69,7 @@ class Trained:
     network: Any
     config: Any  # of the generator, that it is saved with
     resumed_from: int
+    measured: Json = field(default_factory=dict)  # of a detector that learnt along
 
 
 def settings(job: Job) -> Json:
@@ -60,8 +81,25 @@ def settings(job: Job) -> Json:
     digests = dict.fromkeys(system.FILES, "")
     for key, path in named_files(system, job.generator.config).items():
         digests[key] = file_digest(path)
-    sections = {name: section_dict(job, name) for name in ("generator", "train_generator")}
+    names = ["generator", "train_generator"]
+    if job.joint.enabled:
+        names.append("joint")
+    sections = {name: section_dict(job, name) for name in names}
     return {"seed": job.seed, "files": digests, **sections}
+
+
+def further_needs(job: Job) -> tuple[str, ...]:
+    """Return the steps that the detector of a joint training begins with."""
+    if job.joint.enabled:
+        return ("self_train", "calibrate")
+    return ()
+
+
+def metrics(manifest: Manifest) -> Json:
+    """Return AP before and after of a detector that learnt along."""
+    if manifest.get("joint"):
+        return {"joint": manifest["joint"]}
+    return {}
 
 
 def check(job: Job) -> None:
@@ -71,6 +109,23 @@ def check(job: Job) -> None:
         if system.FILES[key]:  # what a file that must be there lacks, the conditioning says
             check_file(f"generator.{key}", path)
     conditioning_of(job).check()
+    if job.joint.enabled:
+        _check_joint(job)
+
+
+def _check_joint(job: Job) -> None:
+    """Raise JobError for a joint training of another system than LostGAN, or in parts."""
+    system = job.generator.system
+    if system != "lostgan":
+        raise JobError(
+            f"joint.enabled: {system} does not learn along with a detector; set generator.system "
+            "to lostgan, or joint.enabled to false"
+        )
+    if job.num_parts > 1 or job.generator.training.workers > 1:
+        raise JobError(
+            "joint.enabled: the images that get labels differ in number from step to step and are "
+            "not cut into parts; set train_generator.accumulate and generator.workers to 1"
+        )
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
@@ -116,7 +171,9 @@ def fit(spec: Spec) -> Json:
         raise conditioning.nothing_selected()
     classes = [category.name for category in tables[0].categories]
     rank, world = rank_and_world()
-    if conditioning.system.LEARNS:
+    if spec.joint is not None:
+        trained = _train_jointly(job, selected[0], folder, spec.joint)
+    elif conditioning.system.LEARNS:
         trained = _train(job, selected, folder, rank, world)
     else:
         trained = _build(conditioning.system, job.generator.config, classes)
@@ -135,7 +192,8 @@ def fit(spec: Spec) -> Json:
             )
     pairs = zip(tables, used, strict=True)
     left_out = [len(table) - number for table, number in pairs]
-    return {"resumed_from": trained.resumed_from, "used": used, "left_out": left_out}
+    counts = {"used": used, "left_out": left_out}
+    return {"resumed_from": trained.resumed_from, "joint": trained.measured, **counts}
 
 
 def _train(job: Job, tables: Sequence[Subset], folder: Folder, rank: int, world: int) -> Trained:
@@ -175,6 +233,63 @@ def _train(job: Job, tables: Sequence[Subset], folder: Folder, rank: int, world:
     return Trained(training.generator(), config, resumed_from)
 
 
+def _train_jointly(job: Job, labelled: Subset, folder: Folder, inputs: JointInputs) -> Trained:
+    """Train the generator and the detector together; measure and write the latter.
+
+    Its labels follow the rules of `pseudo_label`.
+    """
+    import torch
+
+    from synthaug.detectors import load
+    from synthaug.pipeline.batches.layouts import LayoutFilter, layout_batches
+    from synthaug.pipeline.joint.labels import LabelRules
+    from synthaug.pipeline.joint.training import JointTraining, joint_batches
+
+    options = job.generator.training
+    torch.set_num_threads(options.threads or cores())
+    seed = seed_for(job.seed, "train_generator")
+    ingest = Folder.at(inputs.ingest)
+    validation = parquet.open_table(ingest.sub("validation"))
+    with Folder.at(inputs.labeller).local_copy(LABELLER) as path:
+        detector = load(path, device=device())
+    before = average_precision(evaluate(detector, validation, BATCH))
+
+    names = [category.name for category in labelled.categories]
+    layouts = LayoutFilter(options.min_area, options.min_objects, options.max_objects)
+    rules = LabelRules((), None, layouts)
+    unlabelled = None
+    if inputs.labels:
+        of_step = label_rules(inputs.calibration, names, job)
+        curves = of_step.curves if job.pseudo_label.calibrate else None
+        rules = LabelRules(of_step.labels, curves, layouts)
+        unlabelled = parquet.open_table(ingest.sub("unlabelled"))
+    training = JointTraining(job, detector, rules, seed % 2**31)
+    draw = draw_for(
+        [labelled],
+        options.batch,
+        seed,
+        options.sampling,
+        options.repeat_threshold,
+        conditioning_of(job).drawn_for,
+    )
+    of_generator = layout_batches(
+        [labelled], draw, job.generator.config.size, layouts, options.flip
+    )
+    table = parquet.open_table(ingest.sub("labelled"))
+    read = joint_batches(job, table, unlabelled, of_generator, seed)
+
+    def batches(step: int) -> JointBatch:
+        return read(step).to(device())
+
+    start = train(training, batches, options.steps, options.save_every, folder)
+    training.finish()
+    after = average_precision(evaluate(detector, validation, BATCH))
+    with folder.atomic_path(DETECTOR) as path:
+        detector.save(path, {"classes": "\n".join(names)})
+    measured = {"before": before, "after": after}
+    return Trained(training.generator(), job.generator.config, start, measured)
+
+
 def _build(system: System, config: Any, classes: list[str]) -> Trained:
     """Return a network that is not trained here.
 
@@ -205,7 +320,10 @@ def run(context: Context) -> Json:
     pseudo = context.inputs["pseudo_label"]
     if system.LEARNS and options.use_pseudo and pseudo.manifest["objects"]:
         tables.append(pseudo.folder.uri)
-    spec = Spec(job, tuple(tables), context.folder.uri)
+    joint = None
+    if job.joint.enabled:
+        joint = _joint_inputs(context, labels=len(tables) > 1)
+    spec = Spec(job, tuple(tables), context.folder.uri, joint)
     result = context.train(
         fit,
         spec,
@@ -223,6 +341,9 @@ def run(context: Context) -> Json:
     context.tell(f"  images used {used}; left out {left_out}")
     if conditioning.untrained_note:
         context.tell(f"  nothing is trained: {conditioning.untrained_note}")
+    measured = result["joint"]
+    if measured:
+        context.tell(f"  the detector that learnt along: {before_and_after(measured)}")
     log = read_log(context.folder)
     last: Json = {}
     if log:
@@ -239,4 +360,12 @@ def run(context: Context) -> Json:
         "trained": system.LEARNS,
         "last": last,
         "held_out": held_out,
+        "joint": measured,
     }
+
+
+def _joint_inputs(context: Context, labels: bool) -> JointInputs:
+    """Return what the detector begins with: that which has made the pseudo-labels."""
+    calibrated = dict(context.inputs["calibrate"].manifest)
+    labeller = context.inputs["self_train"].folder.uri
+    return JointInputs(context.inputs["ingest"].folder.uri, labeller, calibrated, labels)

@@ -1,0 +1,1 @@
+"""Detector, generator and discriminator trained together (docs/joint.md)."""
