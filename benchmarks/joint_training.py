@@ -1,4 +1,4 @@
-"""What do detector, generator and discriminator gain from learning together? LostGAN's future work.
+"""What do a detector and a LostGAN gain from learning together?
 
     python -m benchmarks.joint_training OUT [KEY=VALUE ...] [--seeds 2] [--arms apart,joint]
 

@@ -122,9 +122,10 @@ class Detector(Protocol):
         ...
 
     def image_losses(self, images: Sequence[Tensor], samples: Sequence[Sample]) -> Tensors:
-        """Return the losses on images that have a gradient, with what the samples say of them.
+        """Return the losses on images that may have a gradient.
 
-        Images are [3, H, W] in 0..255, of any number format. Otherwise as `losses`.
+        Images are [3, H, W] in 0..255, of any number format, in the place of the samples' own.
+        Otherwise as `losses`.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The job of the joint training and its benchmark: what ships runs, and the control is cut off."""
+"""The job of the joint training runs, and its benchmark has a control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of the joint training: for the GAN, for the detector, and images to be labelled.
+"""Batches of the joint training: for GAN and detector, and images to be labelled.
 
 Every batch is a pure function of (seed, step).
 """

@@ -223,7 +223,7 @@ class PseudoLabel:
 
 @dataclass(frozen=True)
 class Joint:
-    """Detector, generator and discriminator trained together; each of three lessons has a key."""
+    """Detector and LostGAN trained together; each of three lessons has a key."""
 
     # the step train_generator trains the detector on, along with generator and discriminator
     enabled: bool = False

@@ -1,4 +1,4 @@
-"""Between detector and generator: detections become layouts, layouts become samples.
+"""Detections become layouts for the generator, layouts samples for the detector.
 
 Legend: B images, O object slots, n objects of an image, R side of the generator's images.
 """
@@ -53,7 +53,7 @@ class LabelRules:
 def pseudo_labelled(
     images: Sequence[Unlabelled], detections: Sequence[Prediction], rules: LabelRules
 ) -> TrainingBatch | None:
-    """Return the images whose labels make a layout for the generator; None where none does."""
+    """Return the images whose labels make a layout; None where none does."""
     resized = []
     layouts = []
     for image, found in zip(images, detections, strict=True):
@@ -97,7 +97,7 @@ def _padded(layouts: Layouts, slots: int) -> Layouts:
 
 
 def samples_of(images: Bytes, layouts: Layouts) -> list[Sample]:
-    """Return synthetic images [B, R, R, 3] with the boxes of their layouts, for a detector."""
+    """Return synthetic images [B, R, R, 3] with the boxes of their layouts."""
     samples = []
     for number, image in enumerate(images):
         is_object = layouts.labels[number] > 0

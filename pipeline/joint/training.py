@@ -93,7 +93,7 @@ class JointTraining:
         return losses
 
     def recognition(self, images: Tensor, layouts: Layouts) -> Tensor:
-        """Return the detector's losses on images [B, 3, R, R] in [-1, 1], with their gradient."""
+        """Return the detector's losses on images [B, 3, R, R] in [-1, 1], with graph."""
         samples = samples_of(to_pixels(images.detach().float()), layouts)
         levels = (images.float() + 1) * 127.5
         device = images.device.type
@@ -110,7 +110,7 @@ class JointTraining:
         return pseudo_labelled(unlabelled, detections, self.rules)
 
     def _synthesize(self, index: int, batch: TrainingBatch) -> list[Sample]:
-        """Return images of G for some layouts of the batch, which the detector learns from."""
+        """Return images of G for some layouts of the batch, for the detector."""
         first = round(self.config.synthetic_from * self.steps)
         count = min(self.config.synthetic, len(batch.images))
         if index < first or not count:

@@ -56,14 +56,14 @@ def test_losses_have_a_gradient_to_images_that_are_given_with_one(name: str) -> 
     torch.set_num_threads(1)
     detector = detectors.build(name, SETTINGS, 3)
     torch.manual_seed(0)
-    expected = {loss: float(value) for loss, value in detector.losses(samples()).items()}
+    expected = {loss: value.item() for loss, value in detector.losses(samples()).items()}
     images = []
     for sample in samples():
         levels = torch.from_numpy(sample.image.astype(np.float32)).permute(2, 0, 1)
         images.append(levels.requires_grad_())
     torch.manual_seed(0)
     losses = detector.image_losses(images, samples())
-    assert {loss: float(value) for loss, value in losses.items()} == expected
+    assert {loss: value.item() for loss, value in losses.items()} == expected
     torch.stack(list(losses.values())).sum().backward()
     for image in images:
         assert image.grad is not None and float(image.grad.abs().sum()) > 0

@@ -1,4 +1,4 @@
-"""Detections become layouts and layouts samples: thresholds, probabilities, mirrors, padding."""
+"""Detections become layouts, layouts samples: thresholds, mirrors, padding."""
 
 from __future__ import annotations
 

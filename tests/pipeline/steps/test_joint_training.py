@@ -1,4 +1,4 @@
-"""The step train_generator with a detector that learns along: labels, lessons, resume."""
+"""The step train_generator with a detector that learns along."""
 
 from __future__ import annotations
 
