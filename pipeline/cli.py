@@ -161,8 +161,32 @@ def _to_nothing() -> None:
 def main() -> None:
     """Make synthetic training data for long-tailed detection; learn what it is worth.
 
-    Start with:  synthaug run jobs/semi_supervised.yaml
+    Start with:  synthaug init YOUR_DATA, or without any:  synthaug run demo
     """
+
+
+@main.command()
+@click.argument("datasets", metavar="DATASET...", nargs=-1)
+@click.option("--labelled", metavar="DATASET", default="", help="Images with labels to learn from.")
+@click.option("--unlabelled", metavar="DATASET", default="", help="Images without labels.")
+@click.option("--validation", metavar="DATASET", default="", help="Images to measure on.")
+@click.option("--images", metavar="FOLDER", default="", help="Where annotation files' images are.")
+@click.option(
+    "--minutes", default=60.0, show_default=True, help="How long the run may take on this machine."
+)
+@click.option("--out", metavar="FILE", default="", help="The job to write (default: NAME.yaml).")
+def init(**request: Any) -> None:
+    """Write a commented job for your data: start here.
+
+    E.g. `synthaug init data/aquarium` or `synthaug init train.json photos`. DATASET is a folder, a
+    file, an archive or `format:path`; what lies there and what it is for is told from the files and
+    their names (docs/init.md).
+    """
+    from synthaug.pipeline.commands.init import Request
+    from synthaug.pipeline.commands.init import init as write_job
+
+    for line in write_job(Request(**request), Terminal().show_progress):
+        _say(line)
 
 
 @main.command()

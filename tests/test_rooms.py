@@ -30,6 +30,9 @@ ROOMS = {  # room -> the rooms it may import
     "pipeline/survey": {"core", "formats"},
     "pipeline/planning": {"core"},
     "pipeline/config": {"core", "scores", "generators", "detectors", "ranges"},
+    "pipeline/scaffold": {
+        *("core", "formats", "scores", "leaks", "survey", "config", "generators"),
+    },
     "pipeline/batches": {"core", "generators", "detectors"},
     "pipeline/execution": {"core", "config"},
     "pipeline/synthesis": {"core", "formats", "config", "batches", "planning", "generators"},

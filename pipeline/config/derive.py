@@ -21,6 +21,7 @@ from synthaug.detectors.nn import lite0_weights
 from synthaug.detectors.weights import read_settings
 from synthaug.pipeline.config.schema import DetectorSection, Job
 from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.scene import Scene
 
 TOY_SIDE = 128  # pixels: the longer side of images that are not toy-sized, at least
 TOY_STEPS = 600
@@ -74,6 +75,19 @@ class Measured:
     def is_toy_sized(self) -> bool:
         """Return whether these are images such as the toy's."""
         return self.longer < TOY_SIDE
+
+
+def relative_sides(scene: Scene) -> list[float]:
+    """Return the side of each object that is no crowd, over the image's shorter side.
+
+    The side of an object is the root of its area.
+    """
+    boxes = scene.objects.boxes[~scene.objects.iscrowd]
+    widths = boxes[:, 2] - boxes[:, 0]
+    heights = boxes[:, 3] - boxes[:, 1]
+    sides = np.sqrt(widths * heights)
+    relative: list[float] = (sides / min(scene.size)).tolist()
+    return relative
 
 
 def derive(job: Job, measured: Measured) -> tuple[Job, str]:

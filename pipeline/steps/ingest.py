@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from synthaug.pipeline.config.derive import Measured, derive
+from synthaug.pipeline.config.derive import Measured, derive, relative_sides
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.images import upright
 from synthaug.pipeline.core.json_values import Json, Manifest
@@ -143,11 +143,7 @@ def measure(uri: str) -> Json:
     objects: list[float] = []
     for scene in parquet.open_table(Folder.at(uri), pixels=False):
         sizes.append((scene.height, scene.width))
-        boxes = scene.objects.boxes[~scene.objects.iscrowd]
-        widths = boxes[:, 2] - boxes[:, 0]
-        heights = boxes[:, 3] - boxes[:, 1]
-        sides = np.sqrt(widths * heights)
-        objects += (sides / min(scene.height, scene.width)).tolist()
+        objects += relative_sides(scene)
     return asdict(Measured.of(sizes, objects))
 
 

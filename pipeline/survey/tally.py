@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.skipped import Skipped
-from synthaug.pipeline.survey.look import ImageFacts, image_name
+from synthaug.pipeline.survey.look import ImageFacts, examine, image_name
 from synthaug.pipeline.survey.workers import look_at_all
 
 LABEL_LESS = "no object"  # an oddity of images
@@ -88,7 +88,7 @@ def tally(
     """Look at every image of a data set; raises what reading it raises."""
     sums = Tally(reference, table, Skipped(table.skipped))
     done = 0
-    for facts, skipped in look_at_all(table, workers):
+    for facts, skipped in look_at_all(table, workers, examine):
         for image in facts:
             sums.add(image)
         sums.skipped.take(skipped)

@@ -9,18 +9,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 
 from synthaug.pipeline.core.errors import RunError
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.skipped import Skipped
-from synthaug.pipeline.survey.look import ImageFacts, examine
 
+Facts = TypeVar("Facts")
 CHUNK = 32  # images that a worker looks at before it tells
 _LEAST = 128  # images for which a worker is worth its start
-Chunk = tuple[list[ImageFacts], Skipped]
+Chunk = tuple[list[Facts], Skipped]
+# table, index -> what is kept of an image; None, counted, for one that cannot be read
+Look = Callable[[Dataset, int, Skipped], Facts | None]
 
 
 def num_workers(images: int) -> int:
@@ -31,15 +33,15 @@ def num_workers(images: int) -> int:
     return max(min(cores, images // _LEAST), 1)
 
 
-def look_at_all(table: Dataset, workers: int) -> Iterator[Chunk]:
+def look_at_all(table: Dataset, workers: int, look: Look[Facts]) -> Iterator[Chunk[Facts]]:
     """Yield the facts of all images in chunks, in order, with what could not be read.
 
-    Raises what `examine` raises, and RunError for a worker that was killed.
+    Raises what `look` raises, and RunError for a worker that was killed.
     """
     starts = range(0, len(table), CHUNK)
     if workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
         for start in starts:
-            yield _chunk(table, start)
+            yield _chunk(table, start, look)
         return
     fork = multiprocessing.get_context("fork")
     lanes: list[tuple[Any, Connection]] = []
@@ -47,7 +49,7 @@ def look_at_all(table: Dataset, workers: int) -> Iterator[Chunk]:
         for lane in range(workers):
             receiver, sender = fork.Pipe(duplex=False)
             inherited = [receiver, *(other for _, other in lanes)]
-            words = (table, starts[lane::workers], sender, inherited)
+            words = (table, starts[lane::workers], look, sender, inherited)
             process = fork.Process(target=_work, args=words, daemon=True)
             process.start()
             sender.close()
@@ -61,17 +63,17 @@ def look_at_all(table: Dataset, workers: int) -> Iterator[Chunk]:
             receiver.close()
 
 
-def _chunk(table: Dataset, start: int) -> Chunk:
+def _chunk(table: Dataset, start: int, look: Look[Facts]) -> Chunk[Facts]:
     skipped = Skipped()
     found = []
     for index in range(start, min(start + CHUNK, len(table))):
-        facts = examine(table, index, skipped)
+        facts = look(table, index, skipped)
         if facts is not None:
             found.append(facts)
     return found, skipped
 
 
-def _received(receiver: Connection, start: int) -> Chunk:
+def _received(receiver: Connection, start: int) -> Chunk[Any]:
     try:
         content = receiver.recv()
     except EOFError as err:
@@ -81,12 +83,16 @@ def _received(receiver: Connection, start: int) -> Chunk:
         ) from err
     if isinstance(content, Exception):
         raise content
-    chunk: Chunk = content
+    chunk: Chunk[Any] = content
     return chunk
 
 
 def _work(
-    table: Dataset, starts: range, sender: Connection, inherited: Sequence[Connection]
+    table: Dataset,
+    starts: range,
+    look: Look[Facts],
+    sender: Connection,
+    inherited: Sequence[Connection],
 ) -> None:
     """Look at the chunks of one lane; what goes wrong is told as an exception."""
     for receiver in inherited:
@@ -95,7 +101,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     try:
         for start in starts:
-            sender.send(_chunk(table, start))
+            sender.send(_chunk(table, start, look))
     except BrokenPipeError:
         return  # the parent is gone
     except Exception as err:  # handed to the parent, which raises it

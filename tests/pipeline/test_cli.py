@@ -243,6 +243,7 @@ def test_no_command_has_more_than_six_flags_and_all_are_known() -> None:
         for name, command in main.commands.items()
     }
     assert flags == {
+        "init": ["--images", "--labelled", "--minutes", "--out", "--unlabelled", "--validation"],
         "run": ["--dry-run", "--output"],
         "trial": ["--confirm", "--output", "--seeds"],
         "export": ["--out", "--parts", "--root", "--to", "--val", "--with"],

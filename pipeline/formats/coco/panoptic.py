@@ -51,7 +51,8 @@ _COLUMNS = ("iscrowd", "isthing", "score", "source", "verdict", "verdict_score",
 class Config(coco.Config):
     """Options of a reference, those of coco among them; `path` is the JSON file."""
 
-    # folder of the PNG maps; by default the JSON's path without .json, as in the official data
+    # folder of the PNG maps; by default the JSON's path without .json, as in the official data, or
+    # a folder of that name one level up
     maps: str = ""
 
 
@@ -172,7 +173,7 @@ def read(config: Config, root: Path = Path()) -> PanopticDataset:
     check = Checker(file, config.on_bad)
     categories = coco.read_categories(document, check, needs_isthing=True)
     images = coco.read_images(document, config, root, check)
-    folder = file.with_suffix("")
+    folder = _maps_of(file)
     if config.maps:
         folder = located(root, config.maps)
     records = section(document, "annotations", file)
@@ -195,6 +196,13 @@ def read(config: Config, root: Path = Path()) -> PanopticDataset:
             rows.append((image, reader.annotations[key]))
     check.skipped["image without a panoptic map"] += len(images.images) - len(rows)
     return PanopticDataset(file, digest, categories, rows, check.skipped)
+
+
+def _maps_of(file: Path) -> Path:
+    """Return the folder of maps that no option names."""
+    beside = file.with_suffix("")
+    above = file.parent.parent / file.stem
+    return above if above.is_dir() and not beside.is_dir() else beside
 
 
 class _AnnotationReader:
