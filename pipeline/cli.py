@@ -208,6 +208,7 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
     E.g. `synthaug run jobs/bccd.yaml data.root=../data plan.count=500`. The same command after an
     interruption goes on where it stopped.
     """
+    from synthaug.pipeline.commands.next_steps import next_step
     from synthaug.pipeline.config.load import load_job
     from synthaug.pipeline.run import check
     from synthaug.pipeline.run import run as run_job
@@ -218,6 +219,7 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
         check(loaded, console)
         _say(loaded.to_yaml())
         click.echo("dry run: the job and its data are in order; nothing was trained")
+        _say(next_step(("run", *_job_words(job, overrides, output))))
         return
     began = time.monotonic()
     _log_to(loaded.output)
@@ -228,6 +230,7 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
     click.echo(f"report:  {folder.uri}/report.html")
     click.echo(f"data:    {folder.uri}/data (Parquet), {folder.uri}/coco/instances.json")
     click.echo(f"numbers: {folder.uri}/metrics.json")
+    _tell_next(folder, _job_words(job, overrides, output))
 
 
 @main.command()
@@ -279,6 +282,7 @@ def trial(
     _tell_advice(folder)
     click.echo(f"report:  {folder.uri}/report.html")
     click.echo(f"numbers: {folder.uri}/metrics.json")
+    _tell_next(folder, _job_words(job, overrides, output))
 
 
 @main.command()
@@ -295,6 +299,7 @@ def plan(job: Path, overrides: tuple[str, ...], output: str | None) -> None:
     See docs/planner.md. Reads the labelled data and plans; `synthaug run` in the same folder goes
     on from there.
     """
+    from synthaug.pipeline.commands.next_steps import next_step
     from synthaug.pipeline.commands.plan import plan as plan_job
     from synthaug.pipeline.config.load import load_job
 
@@ -302,6 +307,7 @@ def plan(job: Path, overrides: tuple[str, ...], output: str | None) -> None:
     _log_to(loaded.output)
     for line in plan_job(loaded, _console()):
         _say(line)
+    _say(next_step(("run", *_job_words(job, overrides, output))))
 
 
 @main.command()
@@ -603,6 +609,21 @@ def _tell_advice(folder: Folder) -> None:
 
     trial = folder.read_json("metrics.json").get("trial", {})
     click.echo(f"advice:  {recommendation(trial)}")
+
+
+def _job_words(job: Path, overrides: tuple[str, ...], output: str | None) -> tuple[str, ...]:
+    """Return the words of a command line that name a job as it was run."""
+    words = (str(job), *overrides)
+    return (*words, "--output", output) if output else words
+
+
+def _tell_next(folder: Folder, job: tuple[str, ...]) -> None:
+    """Say which command comes after a finished run."""
+    from synthaug.pipeline.commands.next_steps import after_run
+
+    trial = folder.read_json("metrics.json").get("trial", {})
+    for line in after_run(trial, job, folder.uri):
+        _say(line)
 
 
 def _tell_weak_links(folder: Folder) -> None:

@@ -286,6 +286,7 @@ class _Export:
         if "val" not in self._tables:
             yield "note: there are no validation images; name real ones with --val"
         yield f"{target}: {self._request.to}, with README.md"
+        yield f"next:    open {target}/README.md   # how your tools read it, what it is worth"
 
 
 def unread(skipped: Skipped) -> Counter[str]:

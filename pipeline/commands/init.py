@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from synthaug.pipeline.commands.next_steps import next_step
 from synthaug.pipeline.config.build import build
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
@@ -75,7 +75,7 @@ def init(request: Request, progress: Progress) -> Iterator[str]:
     _write(out, text)
     yield from _summary(given, choices)
     yield f"wrote {printable(str(out))}: every value with its reason, to be changed as you like"
-    yield f"next:    synthaug run {shlex.quote(str(out))} --dry-run"
+    yield next_step(("run", str(out), "--dry-run"))
 
 
 # --- words of the command line ---

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from synthaug.pipeline.commands.next_steps import next_step
 from synthaug.pipeline.core.errors import DatasetError, JobError, one_line, printable
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.readable import UNREADABLE, check_content
@@ -86,8 +87,11 @@ def validate(request: Request, progress: Progress) -> Iterator[str]:
         from synthaug.pipeline.commands.mend import mend
 
         yield from mend(tallies[0], Path(request.fix), progress)
+        yield next_step(("init", request.fix), "a job for the mended data")
         return
     _raise_for(found, request.strict)
+    if request.root == "." and any(counted.table.has_labels for counted in tallies):
+        yield next_step(("init", *request.datasets), "a job for this data")
 
 
 def _open(reference: str, root: Path, request: Request) -> Dataset:

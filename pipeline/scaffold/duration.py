@@ -63,7 +63,7 @@ def seconds(sizes: Sizes, amounts: Amounts, machine: Machine) -> dict[str, float
 
 
 def fitted(sizes: Sizes, full: Amounts, least: Amounts, machine: Machine, budget: float) -> Amounts:
-    """Return the largest amounts, `least` to `full`, that take at most `budget` seconds.
+    """Return the largest amounts, `least` to `full`, that fit `budget` seconds.
 
     All shrink by one share; `least` where even that takes longer.
     """

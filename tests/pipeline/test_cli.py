@@ -399,8 +399,9 @@ def test_weak_links_and_the_advice_are_told_in_the_last_lines_of_a_run(
     result = run("--output", str(tmp_path / "out"))
     assert result.exit_code == 0, (result.output, result.exception)
     lines = result.output.splitlines()
-    assert lines[-5] == "weak:    generator: 3 % are recognised; train longer"
-    assert lines[-4] == "advice:  do not add them: no gain over the stack of controls was shown"
+    assert lines[-6] == "weak:    generator: 3 % are recognised; train longer"
+    assert lines[-5] == "advice:  do not add them: no gain over the stack of controls was shown"
+    assert lines[-1].startswith(f"next:    open {folder.uri}/report.html")
     assert "weak:    detector" not in result.output
 
 

@@ -55,6 +55,9 @@ def dry_run(result: Result) -> Result:
     done = call(*last.removeprefix("next:    synthaug ").split(), "--output", "dry")
     assert 0 == done.exit_code, done.output
     assert "the job and its data are in order" in done.output
+    following = done.output.splitlines()[-1]
+    assert following.startswith("next:    synthaug run ")
+    assert "--dry-run" not in following
     return done
 
 

@@ -77,6 +77,20 @@ def test_a_good_set_is_in_order_and_its_first_line_says_so(data: Set) -> None:
     assert result.stderr == ""
 
 
+def test_the_last_line_names_the_command_for_a_job_of_this_data(
+    data: Set, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data.write()
+    monkeypatch.chdir(data.folder)
+    result = CliRunner().invoke(main, ["validate", "coco:t.json"])
+    last = result.output.splitlines()[-1]
+    assert last == "next:    synthaug init coco:t.json   # a job for this data"
+    result = CliRunner().invoke(main, ["validate", "coco:t.json", "--fix", "mended"])
+    assert result.output.splitlines()[-1].startswith("next:    synthaug init mended")
+    result = CliRunner().invoke(main, ["init", "mended", "--minutes", "9"])
+    assert result.exit_code == 0, result.output
+
+
 def test_every_wrong_record_is_told_and_the_exit_code_is_two(data: Set) -> None:
     data.label(1, [50, 4, 30, 20])
     data.label(2, [4, 4, 0, 20])
