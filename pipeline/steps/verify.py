@@ -315,12 +315,7 @@ class _Verifier:
             return result
         image = decode(scene)
         (features,) = self._detector.box_features([image], [row.boxes[chosen]])
-        labels = row.labels[chosen]
-        kept = np.zeros(len(chosen), bool)
-        for label in np.unique(labels).tolist():
-            own = labels == label
-            margins = self._prototypes.margins(features[own], label)
-            kept[own] = margins >= self._margin[label]
+        kept = self._prototypes.confirm(features, row.labels[chosen], self._margin)
         small = is_too_small(row, self._thresholds)[chosen]
         return with_crop_verdicts(result, chosen, kept, small)
 

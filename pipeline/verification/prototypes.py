@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pipeline.core.arrays import Floats
+from synthaug.pipeline.core.arrays import Flags, Floats, Ints
 from synthaug.pipeline.core.json_values import Json
 
 SHRINKAGE = 0.2  # of the covariance towards its diagonal
@@ -51,6 +51,18 @@ class Prototypes:
         to_others = closeness[:, ~own].max(1)
         margins: Floats = to_class - to_others
         return margins
+
+    def confirm(self, features: Features, labels: Ints, least: Floats) -> Flags:
+        """Return which crops [N, D] are near enough to the classes they are said to show.
+
+        `least` [C] are the margins from which on a class is confirmed.
+        """
+        confirmed = np.zeros(len(labels), bool)
+        for label in np.unique(labels).tolist():
+            own = labels == label
+            margins = self.margins(features[own], label)
+            confirmed[own] = margins >= least[label]
+        return confirmed
 
     def knows(self, label: int) -> bool:
         """Return whether there is a prototype of the class, and another to compare with."""

@@ -242,3 +242,11 @@ def test_views_multiply_the_scale_they_are_asked_for():
     oracle = Oracle(marks)
     tta.TestTimeAugmented(oracle, flip=False, scales=(2.0,)).predict([scene((3, 250))], 1.5)
     assert oracle.scales == [1.5, 3.0]
+
+
+def test_every_pair_of_a_group_overlaps():
+    """Of three views in a chain the outer two are too far apart to be one object."""
+    views = [prediction([[left, 0, left + 10, 10]], [0], [0.5]) for left in (0, 2, 4.5)]
+    merged = merge(views)
+    assert len(merged.labels) == 2
+    assert merged.boxes[0].tolist() == [1, 0, 11, 10]  # of the two that overlap most

@@ -16,7 +16,9 @@ from synthaug.generators.crn.losses import (
     RegressionLoss,
     average_pools,
     nearest_image,
+    vgg_colors,
 )
+from synthaug.generators.nn.imagenet import to_imagenet
 from synthaug.generators.nn.perceptual import VggFeatures
 
 ONLY_PIXELS = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -102,6 +104,15 @@ def test_the_pixel_term_is_the_same_for_weights_of_either_kind() -> None:
     ours = RegressionLoss(ONLY_PIXELS, False, "", "imagenet").errors(images[:, 0], real)
     theirs = RegressionLoss(ONLY_PIXELS, False).errors(images[:, 0], real)
     torch.testing.assert_close(ours, theirs)
+
+
+def test_vgg_sees_the_colors_that_its_weights_were_trained_on() -> None:
+    images = scene()[0][0]
+    scale, shift = vgg_colors("imagenet")
+    torch.testing.assert_close(images * scale + shift, to_imagenet(images))
+    scale, shift = vgg_colors("caffe")
+    mean = torch.tensor(CAFFE_MEAN)[:, None, None]
+    torch.testing.assert_close(images * scale + shift, (images + 1) * 127.5 - mean)
 
 
 def test_a_file_that_is_absent_names_the_key(tmp_path: Path) -> None:

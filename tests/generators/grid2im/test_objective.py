@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from synthaug.generators import grid2im
 from synthaug.generators.base import TrainingBatch
 from synthaug.generators.grid2im.config import Config
+from synthaug.generators.grid2im.losses import feature_matching, squared_error
 from synthaug.generators.grid2im.objective import Grid2ImObjective, Loop, known_masks
 from tests.generators.grid2im.scenes import LABELS, TINY, network_of
 from tests.generators.sg2im.scenes import graphs_of, layouts_of
@@ -103,6 +105,41 @@ def test_real_and_fake_objects_are_weighed_alike() -> None:
         of_class = of_class + (errors * graphs.scores).mean()
     torch.testing.assert_close(losses["d_object"].value, 0.5 * of_object)
     torch.testing.assert_close(losses["d_class"].value, of_class)
+
+
+def test_images_are_judged_with_their_layout_and_real_ones_with_a_wrong_one_too() -> None:
+    torch.manual_seed(0)
+    objective = Grid2ImObjective(Config(**TINY), LABELS)
+    config, batch = objective.config, batch_of()
+    for seed in range(2):  # the second pass has appearance of the first to be wrong with
+        fake = objective.generate(batch, torch.Generator().manual_seed(seed)).images.detach()
+    objective.passes.pop(0)
+    (made,) = objective.passes
+    judge: Any = objective.networks["D"].eval()
+    with torch.no_grad():
+        for value in judge.parameters():  # large enough to tell them apart
+            value.add_(torch.randn(value.shape) * 0.05)
+    on_fake = judge.image(made.layout, fake)
+    on_real = judge.image(made.layout, batch.images)
+    on_wrong = judge.image(made.wrong_layout, batch.images)
+    masks, true_masks = (judge.mask(m, made.graphs.labels) for m in (made.masks, made.true_masks))
+    expected = {
+        "g_image": config.lambda_image * squared_error(on_fake, 1),
+        "g_image_features": config.lambda_image_features * feature_matching(on_fake, on_real),
+        "g_mask": config.lambda_mask * squared_error(masks, 1),
+        "g_mask_features": config.lambda_mask_features * feature_matching(masks, true_masks),
+        "d_image_fake": 0.25 * squared_error(on_fake, 0),
+        "d_image_wrong": 0.25 * squared_error(on_wrong, 0),
+        "d_image_real": 0.5 * squared_error(on_real, 1),
+        "d_mask_fake": 0.5 * squared_error(masks, 0),
+        "d_mask_real": 0.5 * squared_error(true_masks, 1),
+    }
+    found = objective.generator_losses(batch, fake)
+    found |= objective.discriminator_losses(batch, fake)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].value, value, msg=name)
+    told_apart = [float(squared_error(seen, 0).detach()) for seen in (on_fake, on_real, on_wrong)]
+    assert min(abs(a - b) for a, b in itertools.combinations(told_apart, 2)) > 1e-4
 
 
 def test_the_mask_discriminator_learns_slower_and_a_training_resumes_bit_for_bit() -> None:

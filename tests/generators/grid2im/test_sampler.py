@@ -23,6 +23,17 @@ def test_noise_is_an_images_own_and_the_same_for_its_objects() -> None:
     assert noise.abs().max() <= 2
 
 
+def test_relations_are_drawn_by_an_images_own_seed() -> None:
+    sampler = Grid2ImSampler(network_of(), SamplerOptions())
+    drawn = []
+    for first in (5, 7):
+        graphs, _ = sampler.draw(layouts_of((3, 3)), [first, 6])
+        drawn.append(graphs.triples)
+    of_second = [triples[triples[:, 0] >= 4] for triples in drawn]
+    assert torch.equal(of_second[0], of_second[1])
+    assert not torch.equal(drawn[0], drawn[1])
+
+
 def test_masks_of_the_layout_are_painted_where_they_are_known() -> None:
     layouts = layouts_of(masks=8)
     assert layouts.masks is not None

@@ -73,3 +73,14 @@ def test_dropout_in_production_is_a_matter_of_an_images_own_seed() -> None:
     torch.testing.assert_close(made[1:2], alone, rtol=0, atol=1e-6)
     assert (made[1] - made[3]).abs().max() > 1e-4
     assert (made[1] - quiet[1]).abs().max() > 1e-4
+
+
+def test_dropout_leaves_out_as_many_features_as_it_is_told() -> None:
+    """Of next to none left out the image stays as it is, of nearly all hardly one is kept."""
+    first = torch.randn(2, 2, 32, 32)
+    lost = {}
+    for share in (1e-6, 0.9):
+        fast = FastUNet(settled(Config(width=2, noise=True, dropout=share), 3))
+        with torch.inference_mode():
+            lost[share] = float((fast(first, [1, 2]) - fast(first)).abs().max())
+    assert lost[1e-6] < 1e-4 < 1e-2 < lost[0.9]

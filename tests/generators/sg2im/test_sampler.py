@@ -64,3 +64,7 @@ def test_noise_and_relations_are_those_of_the_seed() -> None:
     assert not torch.equal(noise[1], other[1])
     first = graphs.triples[graphs.triples[:, 0] < 4]
     assert torch.equal(first, again.triples[again.triples[:, 0] < 4])
+    beside, own = sampler.draw(layouts_of((3, 3)), [7, 6])
+    assert torch.equal(own[1], other[1])
+    second = again.triples[again.triples[:, 0] >= 4]
+    assert torch.equal(second, beside.triples[beside.triples[:, 0] >= 4])

@@ -12,6 +12,8 @@ from synthaug.generators.base import MapBatch
 from synthaug.generators.sims.bank import Real
 from synthaug.generators.sims.network import move
 from synthaug.generators.sims.objective import (
+    SCALE,
+    SHIFT,
     Labelled,
     distortion,
     images_to_search,
@@ -73,6 +75,23 @@ def test_a_distorted_segment_stays_near_its_place() -> None:
     there = frame > 0.5
     iou = (moved & there).sum() / (moved | there).sum()
     assert 0.7 < float(iou) < 1
+
+
+def test_a_segment_is_scaled_a_little_and_shifted_by_shares_of_its_own_sides() -> None:
+    labels = np.zeros((32, 128), np.int64)
+    labels[4:8, 20:116] = 1
+    segment = segments_of(labels, 2)[1]
+    row, column = 6 - 16, 68 - 64  # its middle, seen from that of the image
+    rng = np.random.default_rng(0)
+    changes = []
+    for _ in range(50):
+        inverse, _, across, _, same, down = distortion(segment, (32, 128), rng)
+        assert same == inverse
+        shifts = (row - down) / inverse - row, (column - across) / inverse - column
+        changes.append((1 / inverse - 1, shifts[0] / 4, shifts[1] / 96))
+    most = np.abs(changes).max(0)
+    limits = np.array([SCALE, SHIFT, SHIFT])
+    assert (most <= limits + 1e-6).all() and (most > 0.8 * limits).all()
 
 
 def test_colors_are_spread_as_the_other_segments() -> None:

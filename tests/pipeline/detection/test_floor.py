@@ -158,8 +158,8 @@ def test_a_detector_that_learnt_the_usual_places_only_does_not_clear_it() -> Non
         rows.append(constant.on(bare))
     measured = compare_with_floor(rows, table, CLASSES, seed=0)
     assert measured["AP50"] > 0.5
-    assert measured["gain"] == 0
-    assert measured["low"] < MARGIN
+    # in every resample both are measured on the same images
+    assert measured["low"] == measured["gain"] == measured["high"] == 0
 
 
 def test_without_an_object_nothing_is_known(training: SceneList) -> None:

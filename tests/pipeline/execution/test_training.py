@@ -15,7 +15,7 @@ from synthaug.generators.lostgan import network as lostgan
 from synthaug.generators.training.adversarial import AdversarialTraining, Config
 from synthaug.pipeline.core.errors import RunError
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.execution.training import LOG, read_log, train
+from synthaug.pipeline.execution.training import LOG, LOG_ROWS, read_log, train
 
 TINY = lostgan.Config(resolution=64, width=2, z_image=4, z_object=4, embedding=4, mask_hidden=4)
 
@@ -119,3 +119,13 @@ def test_rows_of_steps_that_were_lost_are_written_once(tmp_path: Path) -> None:
     rows = read_log(folder)
     assert [1, 2, 3, 4, 5, 6] == [row["step"] for row in rows]
     assert [0, 1, 2, 3, 4, 5] == [row["loss"] for row in rows]
+
+
+def test_the_last_row_of_a_log_is_a_mean_over_the_steps_it_has(tmp_path: Path) -> None:
+    """Rows are of two steps here, the last one of the one that is left."""
+    folder = Folder.at(tmp_path)
+    steps = 2 * LOG_ROWS + 1
+    train(Even(), lambda step: None, steps, steps, folder)
+    rows = read_log(folder)
+    assert [0.5, 2.5] == [row["loss"] for row in rows[:2]]
+    assert steps == rows[-1]["step"] and steps - 1 == rows[-1]["loss"]

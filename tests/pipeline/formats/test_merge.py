@@ -32,6 +32,14 @@ def test_classes_are_united_by_name_and_keep_the_first_id() -> None:
     assert [merged[i].objects.category.tolist() for i in range(2)] == [[0, 1], [1, 2, 0]]
 
 
+def test_classes_whose_ids_are_taken_get_different_ones() -> None:
+    first = table(Category(1, "cow"), Category(2, "cat"))
+    second = table(Category(1, "dog"), Category(2, "emu"), Category(4, "fox"))
+    united = unify_classes({"a": first, "b": second})
+    ids = {category.name: category.id for category in united.categories}
+    assert ids == {"cow": 1, "cat": 2, "dog": 3, "emu": 4, "fox": 5}
+
+
 @pytest.mark.parametrize(
     ("other", "told"),
     [

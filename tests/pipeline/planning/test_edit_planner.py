@@ -442,3 +442,18 @@ def test_a_class_is_planned_for_the_images_that_have_a_surface_of_its_own() -> N
     )
     assert planner.refused == 0
     assert added > 1.5 * everywhere / 4, "those images get more of them"
+
+
+def test_classes_are_redrawn_as_they_lack_however_many_objects_an_image_has() -> None:
+    """Of seven red cells and a white one, which are wanted alike, one is not 7 times the other.
+
+    Half of the white ones overlap too much to be redrawn.
+    """
+    lacks = {"red cell": 0.5, "white cell": 0.5}
+    config = Config(200, "weak", weakness=lacks, uses={"redraw": 1}, natural_share=0.0, most=1)
+    redrawn = np.zeros(4, int)
+    for scene in scenes_of(config):
+        chosen = [source == ADDED for source in scene.objects.source]
+        redrawn += np.bincount(scene.objects.category[chosen], minlength=4)
+    assert redrawn[2] == redrawn[3] == 0
+    assert 0.2 < redrawn[1] / redrawn[0] < 1

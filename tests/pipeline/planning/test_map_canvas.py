@@ -83,6 +83,8 @@ def test_the_lower_foot_is_in_front_and_nothing_is_hidden_by_more_than_half():
     base = real_map(street(), 4, None, 1)
     item = cutout(base, 2, (12, 12), 4)
     assert item is not None and (4, 0) == (item.top, item.left) and item.unoccluded < 1
+    dog = cutout(base, 1, (12, 12), 4)
+    assert dog is not None and dog.unoccluded == 1
     assert [
         0,
         0,

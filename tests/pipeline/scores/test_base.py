@@ -24,6 +24,7 @@ from synthaug.pipeline.scores.base import (
     MetricInputs,
     RecordStore,
     TableImage,
+    detection_truth,
     layout_objects,
     missing_input,
 )
@@ -183,3 +184,18 @@ def test_layout_objects_are_without_crowds_and_where_they_were_asked_for() -> No
     found = layout_objects(scene("a").with_objects(objects))
     assert found.boxes.tolist() == [[0, 0, 4, 4], [2, 2, 6, 6]]
     assert found.category.tolist() == [0, 1]
+
+
+def test_an_object_has_its_own_area_unless_another_box_was_asked_for() -> None:
+    """A crowd is where it is; 9 of the 16 pixels of each box are in the mask."""
+    box, other = [0, 0, 4, 4], [1, 1, 3, 6]
+    objects = Objects.build(
+        [0, 1, 1],
+        [box] * 3,
+        area=[9, 9, 9],
+        layout_boxes=[box, other, other],
+        iscrowd=[False, False, True],
+    )
+    truth = detection_truth(scene("a").with_objects(objects))
+    assert truth.boxes.tolist() == [box, other, box]
+    assert truth.area.tolist() == [9, 10, 9]

@@ -41,6 +41,13 @@ def test_image_boxes_mask_and_map_of_a_scene_stay_together() -> None:
     assert 255 == decode(scene)[:, :15].min() and 0 == decode(scene)[:, 17:].max()
 
 
+def test_the_area_of_a_mask_is_that_of_its_pixels_at_the_new_size() -> None:
+    scene = scene_at_size(halves(), (3, 5))
+    (rle,) = scene.objects.rle
+    assert rle is not None
+    assert scene.objects.area.tolist() == [masks.area(rle)] == [3 * round(5 / 2)]
+
+
 def test_a_scene_of_the_size_is_the_same_and_pixels_are_resized_as_for_training() -> None:
     scene = halves()
     assert scene_at_size(scene, (8, 16)) is scene

@@ -83,6 +83,15 @@ def test_held_out_numbers_count_the_objects_of_every_class(result: dict[str, Any
     assert sum(count for *_, count in held_out["raw"]["bins"]) == 90
 
 
+def test_raw_scores_are_compared_with_calibrated_ones(result: dict[str, Any]) -> None:
+    """As scored: cats are right and said to be by 0.8 to 0.99, half of the dogs by less."""
+    raw, calibrated = (result["held_out"][name] for name in ("raw", "calibrated"))
+    lowest = min(mean for mean, *_ in raw["bins"])
+    assert 0.2 <= lowest < 0.5
+    assert raw["bins"] != calibrated["bins"]
+    assert calibrated["ece"] < raw["ece"]
+
+
 def test_what_is_read_is_what_was_fitted_in_the_order_asked_for(result: dict[str, Any]) -> None:
     curves, thresholds = calibrate.read(result, ["dog", "cat"], "f1")
     assert thresholds[0].score == result["classes"]["dog"]["thresholds"]["f1"]["score"]

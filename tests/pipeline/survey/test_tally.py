@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 
 import numpy as np
 from PIL import Image
@@ -68,6 +69,12 @@ def test_the_readers_own_counts_are_kept_and_not_changed() -> None:
     own = tally("toy:x", table, 1, lambda *_: None)
     assert 4 == own.skipped["clipped"]
     assert {"clipped": 4} == dict(table.skipped), "the table may be opened again"
+
+
+def test_a_quantile_is_the_smallest_value_with_the_share_at_or_below_it() -> None:
+    counts = Counter({1: 2, 5: 1, 9: 1})
+    shares = (0.0, 0.25, 0.5, 0.51, 0.75, 0.76, 1.0)
+    assert [1, 1, 1, 5, 5, 9, 9] == [quantile(counts, share) for share in shares]
 
 
 def test_of_nothing_there_is_no_middle() -> None:

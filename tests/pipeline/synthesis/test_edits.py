@@ -474,3 +474,19 @@ def test_what_is_redrawn_is_told_by_its_mask_where_it_has_one() -> None:
             assert np.array_equal(painting.mask, canvas_mask)
         else:
             assert painting.mask is None
+
+
+def test_each_pasted_object_is_drawn_anew() -> None:
+    """Eight cells of one size, of which two are pasted: two different ones."""
+    cells = boxes(*[(2 + 7 * k, 2, 8 + 7 * k, 8) for k in range(8)])
+    source = SOURCE.with_objects(Objects.build([0] * 8, cells))
+    new = boxes((24, 22, 30, 28), (40, 22, 46, 28))
+    marks = ["background"] * 8 + [ADDED] * 2
+    objects = Objects.build([0] * 10, np.concatenate([cells, new]), source=marks)
+    plan = replace(planned(new, [0, 0]), objects=objects)
+    (finished,) = synthesizer(PlainPainter(), use="ring", source=source)([plan], CATEGORIES, "")
+    image = decode(finished.scene)
+    first, second = image[23:27, 25:29], image[23:27, 41:45]
+    known = [PIXELS[3:7, 3 + 7 * k : 7 + 7 * k].tolist() for k in range(8)]
+    assert first.tolist() in known and second.tolist() in known
+    assert first.tolist() != second.tolist()

@@ -5,8 +5,10 @@ The masks that were inferred are those that were painted; mistakes are one line.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,16 +19,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from synthaug.generators import checkpoint, lostgan, panoptic, posthoc
+from synthaug.generators.base import Layouts, Maps, Samples
 from synthaug.pipeline.config.load import load_job
-from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.config.schema import Job, Synthesize
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import DatasetError, JobError
-from synthaug.pipeline.core.scene import Objects, Provenance, Scene
+from synthaug.pipeline.core.scene import ImageRef, Objects, Provenance, Scene
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.toy import dataset as toy
 from synthaug.pipeline.steps import train_generator
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
+from synthaug.pipeline.synthesis.posthoc import PosthocSynthesizer
 from synthaug.pipeline.synthesis.pseudo_maps import maps_of_masks
 from tests import paths
 
@@ -126,6 +130,40 @@ def test_masks_are_those_that_were_painted(files: Path, tmp_path: Path) -> None:
         for mask, category in zip(stack, scene.objects.category, strict=True):
             assert (labels[mask] == category).all()
         assert ((labels == C) == ~stack.any(0)).all()
+
+
+class Boxes:
+    """Infers masks that fill boxes of 2 by 4 pixels in the corner."""
+
+    size = (8, 8)
+
+    def sample(self, conditions: Layouts, seeds: Sequence[int]) -> Samples:
+        masks = np.zeros((len(seeds), conditions.labels.shape[1], 8, 8), np.float32)
+        masks[:, :, :4, :2] = 1
+        return Samples(np.zeros((len(seeds), 8, 8, 3), np.uint8), masks)
+
+
+class Black:
+    """Paints black images of maps, and keeps the maps."""
+
+    size = (8, 8)
+    num_classes = C
+
+    def sample(self, conditions: Maps, seeds: Sequence[int]) -> Samples:
+        self.maps = conditions
+        return Samples(np.zeros((len(seeds), 8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("least", "kept"), [(8, True), (9, False)])
+def test_what_is_kept_and_what_is_painted_have_one_least_area(least: int, kept: bool) -> None:
+    sampler: Any = SimpleNamespace(layouts=Boxes(), maps=Black(), size=(8, 8), dont_care=True)
+    objects = Objects.build([3], [[0, 0, 2, 4]])
+    scene = Scene("a", 8, 8, ImageRef(), objects, None, Provenance(1, "posthoc", "", "b", ""))
+    options = Synthesize(min_mask_area=least, size="generator")
+    (made,) = PosthocSynthesizer(sampler, options)([scene], toy.CATEGORIES, "f" * 64)
+    assert bool(len(made.scene.objects)) == kept
+    labels = sampler.maps.maps.labels[0].numpy()
+    assert (labels[:4, :2] == (3 if kept else C)).all() and (labels[4:] == C).all()
 
 
 @settings(max_examples=60, deadline=None)

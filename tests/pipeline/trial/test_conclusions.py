@@ -237,3 +237,16 @@ def test_all_that_decides_rests_on_the_goal_whatever_ap_over_all_classes_is() ->
         told = [{key: part[key] for key in decides} for part in (comparison, confirmed)]
         found.append([*told, *(whole[key] for key in ("curve", "controls", "detectable"))])
     assert found[0] == found[1]
+
+
+def test_groups_and_classes_are_compared_with_each_arm_of_a_confirmation() -> None:
+    gains = {"real": 0.0, "rfs": 0.05, "synthetic": 0.06}
+    runs = simulate(gains)
+    arms = arms_of(gains)
+    found = confirm(runs, arms, arms[-1], arms[1], Trial(seeds=5, confirm_seeds=5), CLASSES)
+    for other in ("real", "rfs"):
+        own, theirs = (class_values(runs, arm, [2]) for arm in ("synthetic", other))
+        mean = float(np.mean(own) - np.mean(theirs))
+        against = found["against"][other]
+        assert against["groups"]["rare"]["mean"] == pytest.approx(mean)
+        assert against["classes"]["<b>emu</b>"]["mean"] == pytest.approx(mean)

@@ -46,6 +46,11 @@ def test_things_parts_of_judged_ones_and_background_are_cut() -> None:
     assert 0 == found[PART - DOG], "a class that nobody judges needs no parts"
 
 
+def test_parts_of_each_judged_class_are_a_kind_of_their_own() -> None:
+    found = kinds(labelled_crops(table([CAT, DOG, DOG]), [CAT, DOG], THINGS, seed=0))
+    assert (1, 2) == (found[PART - CAT], found[PART - DOG])
+
+
 def test_a_part_overlaps_its_object_and_background_no_thing() -> None:
     scenes = table(*[[CAT, DOG]] * 20)
     for index, own in labelled_crops(scenes, [CAT], THINGS, seed=1).items():

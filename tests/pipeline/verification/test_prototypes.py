@@ -100,6 +100,16 @@ def test_a_class_without_crops_or_rivals_is_not_known():
     assert fit(crops([CAR, BUS]), [CAR, BUS]).knows(CAR)
 
 
+def test_each_class_has_a_margin_of_its_own_from_which_on_it_is_confirmed(learnt):
+    features = np.stack(crops([CAR, BUS, BUS, CAR], seed=3))
+    labels = np.array([CAR, BUS, CAR, CAR])
+    margins = [float(learnt.margins(features[k][None], labels[k])[0]) for k in range(4)]
+    least = np.array([min(margins[0], margins[3]), margins[1] + 1e-6])
+    assert learnt.confirm(features, labels, least).tolist() == [True, False, False, True]
+    least = np.array([max(margins) + 1, margins[1]])
+    assert learnt.confirm(features, labels, least).tolist() == [False, True, False, False]
+
+
 def test_they_come_back_from_their_file(learnt):
     again = Prototypes.from_json(json.loads(json.dumps(learnt.to_json())))
     features = np.stack(crops([CAR, BUS], seed=3))

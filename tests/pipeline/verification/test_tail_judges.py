@@ -188,6 +188,38 @@ def test_the_bar_of_a_fold_is_learnt_from_the_other_folds(rows, claims):
     assert judge.tried[LOWER].accepted_true == len(few) - 1
 
 
+def test_the_margin_of_a_fold_is_learnt_from_the_other_folds(rows, claims):
+    """One object looks less like its class than all others: no other one allows for it."""
+    true = [claim for claim in claims if claim.is_true][:20]
+    alone_there = [claim for claim in true if [c.row for c in true].count(claim.row) == 1]
+    lonely = true.index(alone_there[0])
+    few = true + [claim for claim in claims if not claim.is_true][:20]
+    margins = np.array([2.0] * 20 + [-1.0] * 20)
+    margins[lonely] = 0.2
+    judge = judge_of(weak(rows, found=0.0), few, margins)
+    assert judge.margin == pytest.approx(-0.4), "learnt from all, for images to come"
+    assert judge.tried[CROPS].accepted_true == 19
+
+
+def test_score_and_iou_are_each_reached_by_so_many_that_both_are_by_recall(rows, claims):
+    """Of 21 objects with rising scores 2 fail by each, where 0.21 may fail by either."""
+    few = []
+    for claim in claims:
+        if claim.is_true and claim.row not in [earlier.row for earlier in few]:
+            few.append(claim)
+    few = few[:21]
+    found = list(rows)
+    for number, claim in enumerate(few):
+        found[claim.row] = replace(
+            rows[claim.row],
+            pred_boxes=claim.box[None],
+            pred_labels=np.array([LABEL]),
+            pred_scores=np.array([0.2 + 0.02 * number], np.float32),
+        )
+    judge = choose(found, few, None, LABEL, 0.79, MIN_RECALL, seed=0)
+    assert judge.score == pytest.approx(0.24)
+
+
 def test_a_margin_lies_half_way_between_the_last_true_and_the_first_false_one(rows, claims):
     true = [claim for claim in claims if claim.is_true][:30]
     false = [claim for claim in claims if not claim.is_true][:30]

@@ -143,6 +143,17 @@ def test_the_draw_of_a_class_follows_the_seed():
     assert drawn[0] != list(range(10)), "a draw, not the first ones"
 
 
+def test_samples_of_a_layout_are_drawn_independently():
+    """Else one object would be drawn in all its samples, or in none."""
+    table = crops.CropTable(replace(SMALL, crops_per_class_max=20), [0])
+    for i in range(40):
+        for sample in range(2):
+            pixels = np.full((1, 8, 8, 3), i, np.uint8)
+            table.add(crops.CropRow(i, sample, pixels, np.array([0]), 0))
+    drawn = table.result().crops[:, 0, 0, 0].tolist()
+    assert len(drawn) == 20 and len(set(drawn)) > 12
+
+
 def test_an_empty_table_has_crops_of_the_right_shape():
     empty = crops.CropTable(SMALL, [0, 2]).result()
     assert (empty.crops.shape, empty.labels.shape) == ((0, 8, 8, 3), (0,))

@@ -164,6 +164,20 @@ def test_groups_of_classes_have_intervals_of_their_own():
     )
 
 
+def test_groups_are_told_by_class_where_stuff_comes_before_things():
+    categories = (CATEGORIES[2], *CATEGORIES[:2], CATEGORIES[3])
+    halves = [blind(row, 1) if row.index % 2 else row for row in scattered(30)]
+    metric = dap.dap(halves, (), categories, (300, 900, 50, 0), {}, dap.Config(resamples=50))
+    assert (metric.card["groups"]["head"], metric.card["groups"]["tail"]) == (
+        ["cell"],
+        ["platelet"],
+    )
+    for part, name in (("head", "cell"), ("tail", "platelet")):
+        for side in ("low", "high"):
+            own = metric.per_class[name][f"AP_{side}"]
+            assert metric.values[f"AP_{part}_{side}"] == own is not None
+
+
 def test_few_objects_are_warned_of_by_name():
     (warning,) = measured(scattered(29)).card["warnings"]
     assert "cell, platelet" in warning

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synthaug.pipeline.scores.features.inception_score import inception_score
+from synthaug.pipeline.scores.features.inception_score import (
+    SHUFFLE_SEED,
+    inception_score,
+)
 
 
 def logits(guesses: list[list[float]]) -> NDArray[np.float32]:
@@ -40,6 +43,18 @@ def test_splits_are_a_shuffle_that_the_cut_of_the_stream_does_not_change() -> No
     assert whole == parts
     assert whole and whole.mean > 1.3
     assert whole.std > 0
+
+
+def test_splits_are_runs_of_the_shuffled_images_as_published() -> None:
+    guesses = np.random.default_rng(0).dirichlet(np.ones(4), 21).astype(np.float32)
+    shuffled = guesses[np.random.RandomState(SHUFFLE_SEED).permutation(21)].astype(np.float64)
+    scores = []
+    for part in (shuffled[:7], shuffled[7:14], shuffled[14:]):
+        divergence = (part * np.log(part / part.mean(0))).sum(1).mean()
+        scores.append(np.exp(divergence))
+    found = inception_score([np.log(guesses)], 21, splits=3)
+    assert found and found.mean == pytest.approx(np.mean(scores), rel=1e-5)
+    assert found.std == pytest.approx(np.std(scores), rel=1e-4)
 
 
 def test_fewer_images_than_splits() -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from synthaug.pipeline.scores.features import streams as features
-from synthaug.pipeline.scores.features.kid import kernel_distance, mmd
+from synthaug.pipeline.scores.features.kid import SUBSET_SEED, kernel_distance, mmd
 
 
 def rows(count: int, seed: int, shift: float = 0.0) -> NDArray[np.float32]:
@@ -59,3 +59,17 @@ def test_subsets_are_fixed_and_shrink_with_the_sample() -> None:
     assert found and (found.subset_size, found.subsets) == (12, 10)
     assert found.std > 0
     assert kernel_distance(x[:3], y) is None
+
+
+def test_mean_and_spread_are_those_of_the_subsets_as_published() -> None:
+    """Drawn without repeats, a set after the other, by one stream; the spread is of them all."""
+    x, y = rows(20, 0), rows(16, 1, 0.5)
+    rng = np.random.RandomState(SUBSET_SEED)
+    values = []
+    for _ in range(4):
+        some = rng.choice(20, 8, replace=False)
+        others = rng.choice(16, 8, replace=False)
+        values.append(mmd(x[some], y[others]))
+    found = kernel_distance(x, y, 4, 8)
+    assert found and found.mean == pytest.approx(np.mean(values), rel=1e-9)
+    assert found.std == pytest.approx(np.std(values), rel=1e-9)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from synthaug.pipeline.scores.features import prdc as module
 from synthaug.pipeline.scores.features import streams as features
+from synthaug.pipeline.scores.features.extractors import Vgg16Extractor
 from synthaug.pipeline.scores.features.prdc import prdc, radii
 
 
@@ -79,3 +83,13 @@ def test_an_equal_image_twice_is_its_own_nearest_neighbour() -> None:
 
 def test_too_few_for_a_neighbourhood() -> None:
     assert prdc(rows(5, 0), rows(9, 1), 5) is None
+
+
+def test_training_images_are_as_many_as_synthetic_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = {"real": rows(30, 0), "synthetic": rows(10, 1), "train": rows(40, 2)}
+    monkeypatch.setattr(module, "rows", lambda _inputs, _extractor, table: iter([tables[table]]))
+    inputs: Any = None
+    found = module.compare(inputs, Vgg16Extractor(), 3)
+    assert (found.num_real, found.num_synthetic) == (30, 10)
+    assert found.synthetic == prdc(tables["real"], tables["synthetic"], 3)
+    assert found.train == prdc(tables["real"], tables["train"][::4], 3)

@@ -54,6 +54,19 @@ def test_pictures_of_one_image_are_learned_from_together() -> None:
     assert curve is not None and curve.area < 0.9
 
 
+def test_what_marks_an_image_tells_nothing_of_its_set() -> None:
+    """Objects of an image share 20 numbers, by which 10 images of a set are known again."""
+    rng = np.random.default_rng(0)
+    of_images = rng.normal(size=(20, 20))
+    images = np.repeat(np.arange(20), 6)
+    rows = of_images[images] + rng.normal(0, 0.05, (120, 20))
+    first = images < 10
+    curve = told_apart(rows[first], rows[~first], (images[first], images[~first]))
+    alone = told_apart(rows[first], rows[~first], own_groups(60))
+    assert curve is not None and curve.area < 0.75
+    assert alone is not None and alone.area > 0.95
+
+
 def test_too_few_rows_are_not_measured() -> None:
     rows = RNG.normal(size=(9, 4))
     assert told_apart(rows, rows, own_groups(9)) is None
