@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import math
 import os
 import signal
 import sys
@@ -19,13 +18,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from synthaug.pipeline.core.errors import JobError, SynthaugError, one_line, printable, visible
-from synthaug.pipeline.execution.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from synthaug.pipeline.core.storage import Folder
+    from synthaug.pipeline.display import Display
     from synthaug.pipeline.run import Console
 
 
+PROGRESS = click.option(
+    "--progress",
+    type=click.Choice(["auto", "lines", "json"]),
+    default="auto",
+    help="auto (bars on a terminal, else lines), lines, or json: an event a line.",
+)
 USUAL_SEEDS = 4  # of a trial's screening
 KEEPS = ("run", "trial", "plan")  # commands that go on where they were stopped
 
@@ -185,8 +192,9 @@ def init(**request: Any) -> None:
     from synthaug.pipeline.commands.init import Request
     from synthaug.pipeline.commands.init import init as write_job
 
-    for line in write_job(Request(**request), Terminal().show_progress):
-        _say(line)
+    with _display() as shown:
+        for line in write_job(Request(**request), shown.show_progress):
+            shown.tell(line)
 
 
 @main.command()
@@ -202,7 +210,10 @@ def init(**request: Any) -> None:
     is_flag=True,
     help="Check the job and all data, print the resolved job, train nothing.",
 )
-def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool) -> None:
+@PROGRESS
+def run(
+    job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool, progress: str
+) -> None:
     """Run a job file.
 
     E.g. `synthaug run jobs/bccd.yaml data.root=../data plan.count=500`. The same command after an
@@ -214,23 +225,25 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
     from synthaug.pipeline.run import run as run_job
 
     loaded = load_job(job, list(overrides), output, _warn)
-    console = _console()
-    if dry_run:
-        check(loaded, console)
-        _say(loaded.to_yaml())
-        click.echo("dry run: the job and its data are in order; nothing was trained")
-        _say(next_step(("run", *_job_words(job, overrides, output))))
-        return
-    began = time.monotonic()
-    _log_to(loaded.output)
-    folder = run_job(loaded, console)
-    click.echo(f"finished in {time.monotonic() - began:.0f} s")
-    _tell_weak_links(folder)
-    _tell_advice(folder)
-    click.echo(f"report:  {folder.uri}/report.html")
-    click.echo(f"data:    {folder.uri}/data (Parquet), {folder.uri}/coco/instances.json")
-    click.echo(f"numbers: {folder.uri}/metrics.json")
-    _tell_next(folder, _job_words(job, overrides, output))
+    words = _job_words(job, overrides, output)
+    with _console(progress) as console:
+        tell = console.tell
+        if dry_run:
+            check(loaded, console)
+            tell(loaded.to_yaml())
+            tell("dry run: the job and its data are in order; nothing was trained")
+            tell(next_step(("run", *words)))
+            return
+        began = time.monotonic()
+        _log_to(loaded.output)
+        folder = run_job(loaded, console)
+        tell(f"finished in {time.monotonic() - began:.0f} s")
+        _tell_weak_links(folder, tell)
+        _tell_advice(folder, tell)
+        tell(f"report:  {folder.uri}/report.html")
+        tell(f"data:    {folder.uri}/data (Parquet), {folder.uri}/coco/instances.json")
+        tell(f"numbers: {folder.uri}/metrics.json")
+        _tell_next(folder, words, tell)
 
 
 @main.command()
@@ -250,12 +263,14 @@ def run(job: Path, overrides: tuple[str, ...], output: str | None, dry_run: bool
     metavar="SEEDS",
     help="Trainings per arm in confirmation (default: trial.confirm_seeds, 16; 0: none).",
 )
+@PROGRESS
 def trial(
     job: Path,
     overrides: tuple[str, ...],
     output: str | None,
     seeds: int | None,
     confirm: int | None,
+    progress: str,
 ) -> None:
     """Run a job and answer: does its synthetic data help the detector?
 
@@ -274,15 +289,16 @@ def trial(
     if not loaded.trial.seeds:
         loaded = load_job(job, [*chosen, f"trial.seeds={USUAL_SEEDS}"], output)
     _log_to(loaded.output)
-    folder = run_job(loaded, _console())
-    verdict = folder.read_json("metrics.json")["trial"]
-    for line in verdict["says"]:
-        _say(line)
-    _tell_weak_links(folder)
-    _tell_advice(folder)
-    click.echo(f"report:  {folder.uri}/report.html")
-    click.echo(f"numbers: {folder.uri}/metrics.json")
-    _tell_next(folder, _job_words(job, overrides, output))
+    with _console(progress) as console:
+        folder = run_job(loaded, console)
+        verdict = folder.read_json("metrics.json")["trial"]
+        for line in verdict["says"]:
+            console.tell(line)
+        _tell_weak_links(folder, console.tell)
+        _tell_advice(folder, console.tell)
+        console.tell(f"report:  {folder.uri}/report.html")
+        console.tell(f"numbers: {folder.uri}/metrics.json")
+        _tell_next(folder, _job_words(job, overrides, output), console.tell)
 
 
 @main.command()
@@ -305,8 +321,9 @@ def plan(job: Path, overrides: tuple[str, ...], output: str | None) -> None:
 
     loaded = load_job(job, list(overrides), output, _warn)
     _log_to(loaded.output)
-    for line in plan_job(loaded, _console()):
-        _say(line)
+    with _console() as console:
+        for line in plan_job(loaded, console):
+            console.tell(line)
     _say(next_step(("run", *_job_words(job, overrides, output))))
 
 
@@ -412,8 +429,9 @@ def score(**request: Any) -> None:
     from synthaug.pipeline.commands.score import Request
     from synthaug.pipeline.commands.score import score as measure
 
-    for line in measure(Request(**request), _console()):
-        _say(line)
+    with _console() as console:
+        for line in measure(Request(**request), console):
+            console.tell(line)
 
 
 @main.command()
@@ -438,8 +456,9 @@ def validate(**request: Any) -> None:
     from synthaug.pipeline.commands.validate import Request
     from synthaug.pipeline.commands.validate import validate as survey
 
-    for line in survey(Request(**request), Terminal().show_progress):
-        _say(line)
+    with _display() as shown:
+        for line in survey(Request(**request), shown.show_progress):
+            shown.tell(line)
 
 
 @main.command()
@@ -523,8 +542,9 @@ def export(**request: Any) -> None:
     from synthaug.pipeline.commands.export import export as hand_over
     from synthaug.pipeline.commands.export_sources import Request
 
-    for line in hand_over(Request(**request), _console().progress):
-        _say(line)
+    with _display() as shown:
+        for line in hand_over(Request(**request), shown.show_progress):
+            shown.tell(line)
 
 
 @main.command(name="import-checkpoint")
@@ -603,12 +623,12 @@ def _warn(text: str) -> None:
     click.echo(f"warning: {visible(text)}", err=True)
 
 
-def _tell_advice(folder: Folder) -> None:
+def _tell_advice(folder: Folder, tell: Callable[[str], None]) -> None:
     """Say whether the run's images are to be added, as far as its trial shows."""
     from synthaug.pipeline.trial.recommendation import recommendation
 
     trial = folder.read_json("metrics.json").get("trial", {})
-    click.echo(f"advice:  {recommendation(trial)}")
+    tell(f"advice:  {recommendation(trial)}")
 
 
 def _job_words(job: Path, overrides: tuple[str, ...], output: str | None) -> tuple[str, ...]:
@@ -617,60 +637,43 @@ def _job_words(job: Path, overrides: tuple[str, ...], output: str | None) -> tup
     return (*words, "--output", output) if output else words
 
 
-def _tell_next(folder: Folder, job: tuple[str, ...]) -> None:
+def _tell_next(folder: Folder, job: tuple[str, ...], tell: Callable[[str], None]) -> None:
     """Say which command comes after a finished run."""
     from synthaug.pipeline.commands.next_steps import after_run
 
     trial = folder.read_json("metrics.json").get("trial", {})
     for line in after_run(trial, job, folder.uri):
-        _say(line)
+        tell(line)
 
 
-def _tell_weak_links(folder: Folder) -> None:
+def _tell_weak_links(folder: Folder, tell: Callable[[str], None]) -> None:
     """Print the weak links of a finished run."""
     from synthaug.pipeline.core.links import Link, weak
 
     links = [Link(**link) for link in folder.read_json("metrics.json")["links"]]
     for link in weak(links):
-        _say(f"weak:    {link.line}")
+        tell(f"weak:    {link.line}")
 
 
-class Terminal:
-    """Lines on stdout, and a progress line: live on a tty, else one every ten seconds."""
+@contextlib.contextmanager
+def _display(kind: str = "auto") -> Iterator[Display]:
+    """Give a display, and leave nothing but lines of it."""
+    from synthaug.pipeline.display import display
 
-    def __init__(self) -> None:
-        self._is_live = sys.stderr.isatty()
-        self._interval = 0.2 if self._is_live else 10.0  # seconds between progress lines
-        self._progress = Progress()
-        self._shown_at = -math.inf
-        self._line_is_open = False
-
-    def tell(self, text: str) -> None:
-        """Print a line, in place of an open progress line."""
-        if self._line_is_open:
-            click.echo("\r\x1b[K", err=True, nl=False)
-            self._line_is_open = False
-        _say(text)
-
-    def show_progress(self, done: int, total: int, unit: str) -> None:
-        """Show the progress of a piece of work, unless the last line is too recent."""
-        now = time.monotonic()
-        line = f"  {self._progress.line(done, total, unit, now)}"
-        if now - self._shown_at < self._interval:
-            return
-        self._shown_at = now
-        if self._is_live:
-            click.echo(f"\r\x1b[K{line}", err=True, nl=False)
-            self._line_is_open = True
-        else:
-            _say(line)
+    shown = display(kind, _say)
+    try:
+        yield shown
+    finally:
+        shown.close()
 
 
-def _console() -> Console:
+@contextlib.contextmanager
+def _console(kind: str = "auto") -> Iterator[Console]:
+    """Give what a run tells to, on a display."""
     from synthaug.pipeline.run import Console
 
-    terminal = Terminal()
-    return Console(terminal.tell, terminal.show_progress)
+    with _display(kind) as shown:
+        yield Console(shown.tell, shown.show_progress, shown.show_states)
 
 
 def _log_to(output: str) -> None:

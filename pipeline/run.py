@@ -30,6 +30,14 @@ from synthaug.pipeline.core.skipped import Skipped, short_lines
 from synthaug.pipeline.core.storage import Folder, check_writable, link_all
 from synthaug.pipeline.execution.context import MANIFEST, Context, Output
 from synthaug.pipeline.execution.executor import Executor
+from synthaug.pipeline.execution.progress import (
+    DONE,
+    EARLIER,
+    RUNNING,
+    WAITING,
+    ShowProgress,
+    no_states,
+)
 from synthaug.pipeline.execution.ray_executor import RayExecutor, open_executor
 from synthaug.pipeline.steps.contract import Published, Step, links_of, load_steps
 from synthaug.pipeline.steps.inputs import Inputs, check_sides, check_size, check_split, open_inputs
@@ -52,10 +60,11 @@ TICK = 50  # images between two lines of progress
 
 @dataclass(frozen=True)
 class Console:
-    """Takes lines for the user, and a progress line that the next one may overwrite."""
+    """Takes lines for the user, progress, and the states of the steps."""
 
     tell: Callable[[str], None]
-    progress: Callable[[int, int, str], None]
+    progress: ShowProgress
+    states: Callable[[Mapping[str, str]], None] = no_states  # name of a step -> its state
 
 
 # ---- Checks ----
@@ -210,14 +219,18 @@ def _run_steps(
     done: dict[str, Output] = {}
     provenance: dict[str, str] = {}
     derived = job
+    states = dict.fromkeys(steps, WAITING)
     try:
         for number, (name, step) in enumerate(steps.items(), start=1):
             folder = output.sub(STEPS).sub(f"{name}-{keys[name]}")
             title = f"[{number}/{len(steps)}] {name}"
             if folder.exists(MANIFEST):
+                states[name] = EARLIER
                 console.tell(f"{title}: finished earlier")
             else:
+                states[name] = RUNNING
                 console.tell(title)
+                console.states(states)
                 if executor is None:
                     _check_data(job, steps, open_inputs(job))
                     executor = open_executor(job.cluster, console.tell)
@@ -226,6 +239,8 @@ def _run_steps(
                 given = job if step.as_asked else derived
                 context = Context(given, folder, inputs, executor, console.tell, console.progress)
                 _run_step(step, keys[name], context, provenance)
+                states[name] = DONE
+            console.states(states)
             manifest = folder.read_json(MANIFEST)
             check_links(name, step.links(manifest), job.checks, console)
             provenance |= step.provenance(manifest)

@@ -50,6 +50,7 @@ ROOMS = {  # room -> the rooms it may import
     "pipeline/report": {"core", "scores", "config", "planning", "verification"},
     "pipeline/steps": {"*"},  # everything above; never run, commands or cli
     "pipeline/run": {"core", "config", "execution", "steps"},
+    "pipeline/display": {"core", "execution"},
     "pipeline/commands": {"*", "steps", "run"},
     "pipeline/cli": {"*", "steps", "run", "commands"},
 }
@@ -59,6 +60,7 @@ DOORS = {  # framework -> the only files that may import it
     "hydra": {"pipeline/config/load.py"},
     "omegaconf": {"pipeline/config/load.py", "pipeline/config/schema.py"},
     "click": {"pipeline/cli.py"},
+    "rich": {"pipeline/display.py"},
 }
 BARE = {
     "ray",

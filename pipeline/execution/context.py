@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +12,11 @@ from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.executor import Executor, Fits
+from synthaug.pipeline.execution.progress import ShowProgress
 from synthaug.pipeline.execution.training import read_log
 
 MANIFEST = "manifest.json"
+NO_LOSSES = frozenset(("step", "steps", "steps_per_s"))  # in a row of a training's log
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Context:
     inputs: Mapping[str, Output]
     executor: Executor
     tell: Callable[[str], None]  # one line to the user
-    progress: Callable[[int, int, str], None]  # done, total, unit
+    progress: ShowProgress  # done, total, unit, details
 
     def train(
         self,
@@ -52,7 +55,8 @@ class Context:
             rows = read_log(folder)
             if rows:
                 last = rows[-1]
-                self.progress(int(last["step"]), int(last["steps"]), "steps")
+                losses = {name: last[name] for name in last.keys() - NO_LOSSES}
+                self.progress(int(last["step"]), int(last["steps"]), "steps", losses)
 
         return self.executor.group(task, workers, spec, tick=tick, fits=fits)
 
@@ -77,15 +81,18 @@ class Context:
         finished = {name for name, _ in items} - {name for name, _ in todo}
         if finished:
             self.tell(f"  {len(finished)} of {len(items)} shards were finished earlier")
-        done = sum(_read_row(folder, name)["rows"] for name in finished)
+        rows_before = [_read_row(folder, name) for name in finished]
+        counts = Counter(add_counts(rows_before, "counts"))
+        done = sum(row["rows"] for row in rows_before)
         total = done + sum(_num_scenes(item) for _, item in todo)
-        self.progress(done, total, unit)
+        self.progress(done, total, unit, dict(counts))
         if todo:
             most = min(workers or len(todo), len(todo))
             make_shard_worker = partial(_ShardWorker, make, folder.uri)
-            for rows in self.executor.pool(make_shard_worker, todo, most, gpu):
+            for rows, counted in self.executor.pool(make_shard_worker, todo, most, gpu):
                 done += rows
-                self.progress(done, total, unit)
+                counts.update(counted)
+                self.progress(done, total, unit, dict(counts))
         return [_read_row(folder, name) for name, _ in items]
 
 
@@ -100,13 +107,13 @@ class _ShardWorker:
         self._work = make()
         self._folder = Folder.at(uri)
 
-    def __call__(self, shard: tuple[str, Any]) -> int:
-        """Return the number of rows in the shard."""
+    def __call__(self, shard: tuple[str, Any]) -> tuple[int, dict[str, int]]:
+        """Return the number of rows in the shard, and of objects of each class."""
         name, item = shard
         row = self._work(name, item)
         row["sha256"] = self._folder.sha256(f"{name}.parquet")
         self._folder.write_json(f"{name}.json", row)
-        return int(row["rows"])
+        return int(row["rows"]), row.get("counts", {})
 
 
 def _is_complete(folder: Folder, name: str, present: set[str]) -> bool:

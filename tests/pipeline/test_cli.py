@@ -6,7 +6,6 @@ Help is short.
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import subprocess
@@ -20,7 +19,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from synthaug.pipeline.cli import Terminal, main
+from synthaug.pipeline.cli import main
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.storage import Folder
@@ -244,8 +243,8 @@ def test_no_command_has_more_than_six_flags_and_all_are_known() -> None:
     }
     assert flags == {
         "init": ["--images", "--labelled", "--minutes", "--out", "--unlabelled", "--validation"],
-        "run": ["--dry-run", "--output"],
-        "trial": ["--confirm", "--output", "--seeds"],
+        "run": ["--dry-run", "--output", "--progress"],
+        "trial": ["--confirm", "--output", "--progress", "--seeds"],
         "export": ["--out", "--parts", "--root", "--to", "--val", "--with"],
         "plan": ["--output"],
         "status": [],
@@ -332,55 +331,6 @@ def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(SMOKE.parent.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_job_that_is_shipped_loads(path: Path) -> None:
     assert load_job(path).name == path.stem
-
-
-class Stream(io.StringIO):
-    """A stream that is a terminal or not."""
-
-    def __init__(self, is_live: bool) -> None:
-        super().__init__()
-        self._is_live = is_live
-
-    def isatty(self) -> bool:
-        return self._is_live
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time in seconds, to be set by a test."""
-    now = [100.0]
-    monkeypatch.setattr("synthaug.pipeline.cli.time.monotonic", lambda: now[0])
-    return now
-
-
-@pytest.mark.parametrize(("is_live", "interval"), [(True, 0.2), (False, 10.0)])
-def test_progress_is_shown_at_intervals(
-    monkeypatch: pytest.MonkeyPatch, clock: list[float], is_live: bool, interval: float
-) -> None:
-    out, err = Stream(is_live), Stream(is_live)
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(sys, "stderr", err)
-    terminal = Terminal()
-    for done, waited in ((1, 0), (2, 0.9 * interval), (3, 0.2 * interval)):
-        clock[0] += waited
-        terminal.show_progress(done, 9, "images")
-    shown = (out.getvalue() + err.getvalue()).split("images")
-    assert [part.split()[-1] for part in shown[:-1]] == ["1/9", "3/9"]
-    assert bool(err.getvalue()) == is_live
-
-
-def test_a_line_takes_the_place_of_an_open_progress_line(
-    monkeypatch: pytest.MonkeyPatch, clock: list[float]
-) -> None:
-    out, err = Stream(True), Stream(True)
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(sys, "stderr", err)
-    terminal = Terminal()
-    terminal.show_progress(1, 9, "images")
-    terminal.tell("done")
-    terminal.tell("more")
-    assert out.getvalue() == "done\nmore\n"
-    assert err.getvalue().count("\r\x1b[K") == 2, "one opens the line, one clears it"
 
 
 def test_weak_links_and_the_advice_are_told_in_the_last_lines_of_a_run(

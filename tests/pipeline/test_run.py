@@ -15,6 +15,7 @@ from synthaug.pipeline.core.errors import JobError, WeakLinkError
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, Output
+from synthaug.pipeline.execution.progress import DONE, EARLIER, RUNNING, WAITING
 from synthaug.pipeline.run import (
     Console,
     _locked,
@@ -75,6 +76,22 @@ def test_a_weak_link_stops_unless_the_job_wants_it_told_only() -> None:
         check_links("verify", [broken], "stop", console)
     check_links("verify", [broken], "report", console)
     assert lines[1:] == ["  weak: generator: nothing is recognised; train longer"]
+
+
+def test_the_states_of_all_steps_are_told(tmp_path: Path) -> None:
+    told: list[dict[str, str]] = []
+    job = load_job(JOBS / "smoke.yaml", ["cluster.executor=serial"], str(tmp_path / "run"))
+    for _ in range(2):
+        console = Console(lambda _: None, lambda *_: None, lambda states: told.append(dict(states)))
+        run_some(job, console, ("ingest", "leaks"))
+    first = [
+        {"ingest": RUNNING, "leaks": WAITING},
+        {"ingest": DONE, "leaks": WAITING},
+        {"ingest": DONE, "leaks": RUNNING},
+        {"ingest": DONE, "leaks": DONE},
+    ]
+    assert first == told[:4]
+    assert {"ingest": EARLIER, "leaks": EARLIER} == told[-1]
 
 
 def test_numbers_of_two_steps_under_one_key_stand_side_by_side(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.execution.executor import SerialExecutor
+from synthaug.pipeline.execution.progress import NOTHING, Details
 from tests.paths import JOBS
 
 
@@ -60,7 +61,7 @@ def reports() -> list[tuple[int, int, str]]:
 
 @pytest.fixture
 def context(folder: Folder, lines: list[str], reports: list[tuple[int, int, str]]) -> Context:
-    def progress(done: int, total: int, unit: str) -> None:
+    def progress(done: int, total: int, unit: str, details: Details = NOTHING, /) -> None:
         reports.append((done, total, unit))
 
     job = load_job(JOBS / "smoke.yaml")
@@ -94,6 +95,29 @@ def test_rows_come_in_the_order_of_the_shards(context: Context, folder: Folder) 
     assert [row["first"] for row in rows] == [0, 2, 4]
     assert [row["rows"] for row in rows] == [2, 2, 1]
     assert len(asked) == 3
+
+
+class Counting(Writer):
+    """Says of each shard which objects it made."""
+
+    def __call__(self, name: str, item: range) -> dict[str, Any]:
+        return {**super().__call__(name, item), "counts": {"bus": len(item)}}
+
+
+def test_progress_has_the_objects_of_each_class_of_earlier_shards_too(
+    context: Context, folder: Folder
+) -> None:
+    told: list[dict[str, float]] = []
+
+    def progress(done: int, total: int, unit: str, details: Details = NOTHING, /) -> None:
+        told.append(dict(details))
+
+    own = replace(context, progress=progress)
+    run(own, folder, 4, Counting)
+    assert [{}, {"bus": 2}, {"bus": 4}] == told
+    told.clear()
+    run(own, folder, 6, Counting)
+    assert [{"bus": 4}, {"bus": 6}] == told
 
 
 def test_no_shard_is_no_work(context: Context, folder: Folder) -> None:
@@ -163,6 +187,21 @@ def test_a_training_reports_the_last_row_of_its_log(
 
     assert context.train(task, 1, folder) == 2
     assert reports == [(4, 9, "steps")]
+
+
+def test_a_training_reports_its_losses(context: Context, folder: Folder) -> None:
+    told: list[dict[str, float]] = []
+
+    def progress(done: int, total: int, unit: str, details: Details = NOTHING, /) -> None:
+        told.append(dict(details))
+
+    def task(number: int) -> int:
+        row = b'{"step": 4, "steps": 9, "steps_per_s": 2.5, "class": 0.5, "box": 0.25}'
+        folder.write_bytes("log.jsonl", row)
+        return number
+
+    replace(context, progress=progress).train(task, 1, folder)
+    assert told == [{"class": 0.5, "box": 0.25}]
 
 
 # ---- Faults of the disk and of a worker ----
