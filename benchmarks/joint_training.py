@@ -30,10 +30,10 @@ from synthaug.pipeline.run import Console, run_some
 SMALL = (
     "data.labelled=toy:train?count=150",
     "data.unlabelled=toy:unlabelled?count=400",
-    "data.validation=toy:val?count=150",
+    "data.validation=toy:val?count=120",
     *("detector.width=16", "detector.image_size=96", "detector.anchor_sizes=[18,36,72]"),
     "detector.steps=150",
-    *("generator.width=8", "generator.steps=400", "generator.threads=1"),
+    *("generator.width=8", "generator.steps=300", "generator.threads=1", "joint.batch=6"),
     *("score.names=[dap,cas]", "score.cas.steps=150", "score.dap.resamples=20"),
     *("score.dap.samples_per_layout=1", "score.cas.samples_per_layout=1"),
     *("cluster.executor=serial", "checks=report"),
@@ -41,7 +41,7 @@ SMALL = (
 OF_JUDGE = (
     "data.labelled=toy:train?count=900",
     "data.unlabelled=",
-    "detector.steps=400",
+    "detector.steps=300",
     "joint.enabled=false",
 )
 LESSONS = {

@@ -307,6 +307,23 @@ class ToldOfMasks(Protocol):
         ...
 
 
+@runtime_checkable
+class ToldOfRelations(Protocol):
+    """The Config of a system for layouts that may be told of named relations."""
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """Their names by their numbers in layouts, 0 being none of them.
+
+        Empty = it is not told of any; RELATIONS_OF_DATA = of those that the labelled images have.
+        """
+        ...
+
+
+RELATIONS_OF_DATA = ("data",)
+IN_IMAGE = "__in_image__"  # the relation of every object to the whole image
+
+
 class LayoutSampler(Sampler[Layouts], Protocol):
     """A sampler of images for layouts; its samples have masks."""
 

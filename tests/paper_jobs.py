@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
+from synthaug.pipeline.core.scene import SceneList
 from tests.pipeline.formats.samples import CAR, Thing, sample_table, write_sample
 
 FORMATS = {  # of the papers' jobs
@@ -20,6 +22,7 @@ FORMATS = {  # of the papers' jobs
     "coco_stuff_pix2pix": "coco_stuff",
     "coco_stuff_maps": "coco_stuff_maps",
     "coco_stuff_crn": "coco_stuff_maps",
+    "coco_stuff_sims": "coco_stuff_maps",
     "coco_panoptic": "coco_panoptic",
     "cityscapes": "cityscapes",
     "cityscapes_pix2pix": "cityscapes",
@@ -37,6 +40,17 @@ THREE_THINGS = (
 )
 
 
+def relate(table: SceneList, folder: Path, reference: str) -> str:
+    """Relate each image's first object to its second; return the reference that reads it."""
+    records = []
+    for scene in table:
+        first, second = ({"object_id": key} for key in scene.objects.id[:2].tolist())
+        relation = {"subject": first, "predicate": "beside", "object": second}
+        records.append({"image_id": int(scene.image_id), "relationships": [relation]})
+    (folder / "relationships.json").write_text(json.dumps(records))
+    return reference.replace("relationships=ignored", "min_predicate=0")
+
+
 def with_samples(name: str, data: Path, output: Path, *changes: str, pictures: int = 3) -> Job:
     """Return a job of a paper, its data samples of its own format.
 
@@ -47,7 +61,10 @@ def with_samples(name: str, data: Path, output: Path, *changes: str, pictures: i
     remembered = data / f"{data_format}.reference"
     if not remembered.is_file():
         table = sample_table(*[THREE_THINGS] * pictures)
-        remembered.write_text(write_sample(data_format, table, folder))
+        reference = write_sample(data_format, table, folder)
+        if data_format == "visual_genome":
+            reference = relate(table, folder, reference)
+        remembered.write_text(reference)
     reference = remembered.read_text()
     keys = [f"data.{split}='{reference}'" for split in ("labelled", "validation")]
     if load_job(Path(name), ["data.root=."]).data.unlabelled:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from synthaug.generators.base import IN_IMAGE
 from synthaug.ranges import at_least
 
 # multiples of the base width at each level of the cascade, coarse to fine
 WIDTHS = {64: (16, 8, 4, 2, 1), 128: (16, 8, 4, 2, 1, 1)}
-IN_IMAGE = "__in_image__"
 # relations told from boxes alone, in the order of the published vocabulary
 GEOMETRIC = (IN_IMAGE, "left of", "right of", "above", "below", "inside", "surrounding")
 
@@ -30,8 +30,8 @@ class Config:
     # paint in the boxes of the layout; false = only what is where relative to what is taken from
     # it, and boxes are predicted from that scene graph
     given_boxes: bool = True
-    # names of the relations, of which the first is that to the whole image; empty = the geometric
-    # ones
+    # names of the relations, of which the first is that to the whole image; [] = the geometric
+    # ones, told from boxes; [data] = those of the labelled images (Visual Genome)
     relations: tuple[str, ...] = ()
     noise: int = 32  # channels of noise beside the layout
     lambda_l1: float = 1.0
@@ -53,6 +53,11 @@ class Config:
     def learns_masks(self) -> int:
         """Side of the true masks that it is told of; 0 = none."""
         return self.mask_side if self.given_masks or self.lambda_mask else 0
+
+    @property
+    def geometric(self) -> bool:
+        """Whether relations are told from boxes."""
+        return not self.relations
 
     @property
     def vocabulary(self) -> tuple[str, ...]:

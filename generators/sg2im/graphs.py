@@ -53,7 +53,7 @@ def scene_graphs(layouts: Layouts, points: Points | None = None) -> SceneGraphs:
     """Return the objects of layouts with the whole images, and relations between them.
 
     Those that the layouts bring, else geometric ones. `points(image, count)` returns numbers
-    [count, 2] in [0, 1) that choose which: see `geometric_triples`. Without it objects are only
+    [count, 2] in [0, 1) that choose which: see `geometric_triples`. With neither objects are only
     related to their image.
     """
     labels, boxes, scores, masks = _with_images(layouts)
@@ -71,9 +71,7 @@ def scene_graphs(layouts: Layouts, points: Points | None = None) -> SceneGraphs:
         own_masks = None
         if row_masks is not None:
             own_masks = row_masks[first:whole]
-        found = []
-        if points is not None:
-            found = _relations_of(layouts, image, own_boxes, own_masks, points)
+        found = _relations_of(layouts, image, own_boxes, own_masks, points)
         triples += [[first + s, relation, first + o] for s, relation, o in found]
         triples += [[row, 0, whole] for row in range(first, whole)]
         first = whole + 1
@@ -106,13 +104,13 @@ def _relations_of(
     image: int,
     boxes: Tensor,
     masks: Tensor | None,
-    points: Points,
+    points: Points | None,
 ) -> list[list[int]]:
     """Return the triples of an image, by the positions of its objects."""
     if layouts.relations is not None:
         rows = layouts.relations[image]
         return [row for row in rows.tolist() if row[1] > 0]  # 0 pads
-    if len(boxes) < 2:
+    if points is None or len(boxes) < 2:
         return []
     corners = boxes.tolist()
     return geometric_triples(corners, centers(boxes, masks), points(image, len(boxes)).tolist())

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from synthaug.generators.base import IN_IMAGE
 from synthaug.generators.official import Found, State, vote
-from synthaug.generators.sg2im.config import GEOMETRIC, IN_IMAGE, WIDTHS, Config
+from synthaug.generators.sg2im.config import GEOMETRIC, WIDTHS, Config
 from synthaug.generators.sg2im.discriminator import ImageDiscriminator, ObjectDiscriminator
 from synthaug.generators.sg2im.network import Sg2ImGenerator
 

@@ -46,6 +46,8 @@ class Sg2ImSampler:
         def points(image: int, count: int) -> Tensor:
             return torch.rand(count, 2, generator=streams[image])
 
+        if not config.geometric:
+            return scene_graphs(layouts), torch.stack(noise)
         return scene_graphs(layouts, points), torch.stack(noise)
 
     @torch.inference_mode()

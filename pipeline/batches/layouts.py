@@ -84,8 +84,31 @@ def box_masks(objects: Objects, size: Size, side: int, flip: bool = False) -> Fl
     return shapes
 
 
-def collate_layouts(scenes: Iterable[Scene], mask_side: int = 0) -> Layouts:
-    """Pad the layouts of some scenes into one batch, with masks if a side is given."""
+def relation_rows(scene: Scene, objects: Objects, names: Sequence[str]) -> Ints:
+    """Return relations [t, 3] between some objects of a scene, by their positions.
+
+    Subject, number of the predicate among the names, object. Predicates without a name, and the
+    first of the names, that of the relation to the image, are left out.
+    """
+    number_of = {name: number for number, name in enumerate(names)}
+    place_of = {int(key): place for place, key in enumerate(objects.id)}
+    rows = []
+    for relation in scene.relations:
+        number = number_of.get(relation.predicate, 0)
+        subject = place_of.get(relation.subject)
+        other = place_of.get(relation.object)
+        if number and subject is not None and other is not None:
+            rows.append([subject, number, other])
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def collate_layouts(
+    scenes: Iterable[Scene], mask_side: int = 0, names: Sequence[str] = ()
+) -> Layouts:
+    """Pad the layouts of some scenes into one batch.
+
+    With masks if a side is given, with relations if names of them are.
+    """
     from synthaug.generators.base import Layouts
 
     rows = list(scenes)
@@ -94,7 +117,10 @@ def collate_layouts(scenes: Iterable[Scene], mask_side: int = 0) -> Layouts:
     masks = None
     if mask_side:
         masks = [box_masks(scene.objects, scene.size, mask_side) for scene in rows]
-    return Layouts.collate(labels, boxes, scores, masks)
+    relations = None
+    if names:
+        relations = [relation_rows(scene, scene.objects, names) for scene in rows]
+    return Layouts.collate(labels, boxes, scores, masks, relations)
 
 
 def layout_batches(
@@ -106,10 +132,12 @@ def layout_batches(
     rank: int = 0,
     world: int = 1,
     mask_side: int = 0,
+    names: Sequence[str] = (),
 ) -> Callable[[int], TrainingBatch]:
-    """Return step -> real images with layouts, with masks if a side is given.
+    """Return step -> real images with layouts.
 
-    Process `rank` of `world` gets every world-th.
+    With masks if a side is given, with relations if names of them are. Process `rank` of `world`
+    gets every world-th.
 
     Images are resized to (H, W) without keeping the aspect, as in the paper.
     """
@@ -126,12 +154,15 @@ def layout_batches(
         images = []
         layouts = []
         masks = []
+        relations = []
         for index, mirror in zip(indices, mirrored, strict=True):
             scene, image = pixels[index]
             selected = layout_filter.select(scene)
             layouts.append(layout_arrays(selected, scene.size, mirror))
             if mask_side:
                 masks.append(box_masks(selected, scene.size, mask_side, mirror))
+            if names:
+                relations.append(relation_rows(scene, selected, names))
             if mirror:
                 image = image[:, ::-1]
             images.append(image)
@@ -139,7 +170,7 @@ def layout_batches(
         stacked = stacked.permute(0, 3, 1, 2)  # [B, 3, H, W] uint8
         labels, boxes, scores = zip(*layouts, strict=True)
         values = stacked.float() / 127.5 - 1
-        collated = Layouts.collate(labels, boxes, scores, masks or None)
+        collated = Layouts.collate(labels, boxes, scores, masks or None, relations or None)
         return TrainingBatch(values, collated)
 
     return batch

@@ -114,6 +114,21 @@ def derive(job: Job, measured: Measured) -> tuple[Job, str]:
     return replace(job, detector=decided), line
 
 
+def with_relations(job: Job, names: Sequence[str]) -> Job:
+    """Return the job, its generator told of the relations of the labelled images.
+
+    Where it asks for those.
+    """
+    from synthaug.generators.base import IN_IMAGE, RELATIONS_OF_DATA, ToldOfRelations
+
+    config = job.generator.config
+    asks = isinstance(config, ToldOfRelations) and config.relations == RELATIONS_OF_DATA
+    if not asks:
+        return job
+    told = replace(config, relations=(IN_IMAGE, *names))
+    return replace(job, generator=replace(job.generator, config=told))
+
+
 def derived_steps(measured: Measured, batch: int) -> int:
     """Return the optimizer steps for a number of labelled images."""
     if measured.is_toy_sized:

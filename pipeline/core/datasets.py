@@ -28,6 +28,7 @@ class View(Dataset):
         self.categories = table.categories
         self.skipped = table.skipped
         self.has_labels = table.has_labels
+        self.has_relations = table.has_relations
 
     def __len__(self) -> int:
         return len(self.table)
@@ -148,6 +149,7 @@ class Concatenation(Dataset):
             skipped.take(table.skipped)
         self.skipped = skipped
         self.has_labels = any(table.has_labels for table in tables)
+        self.has_relations = any(table.has_relations for table in tables)
         self._ends = list(accumulate(len(table) for table in tables))
 
     def __len__(self) -> int:

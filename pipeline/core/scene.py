@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,11 +186,20 @@ class Objects:
         return objects
 
 
+class Relation(NamedTuple):
+    """A named relation between two objects of an image, such as a man on a horse."""
+
+    subject: int  # id of the object
+    predicate: str
+    object: int  # id of the other object
+
+
 @dataclass(frozen=True)
 class Scene:
     """One image with its objects.
 
-    `panoptic` is a COCO panoptic PNG, its ids are the low 24 bits of `objects.id`.
+    `panoptic` is a COCO panoptic PNG, its ids are the low 24 bits of `objects.id`. Relations may
+    name objects that are no longer there.
     """
 
     image_id: str
@@ -200,6 +209,7 @@ class Scene:
     objects: Objects
     panoptic: ImageRef | None = None
     provenance: Provenance | None = None
+    relations: tuple[Relation, ...] = ()
 
     @property
     def size(self) -> Size:
@@ -215,12 +225,14 @@ class Dataset(ABC):
     """A map-style table of scenes: what every format reads and every step consumes.
 
     `skipped` counts, by reason, what was left out when the set was opened (nothing is lost without
-    being counted). `has_labels` is False for images that nobody labelled.
+    being counted). `has_labels` is False for images that nobody labelled, `has_relations` True for
+    scene graphs.
     """
 
     categories: tuple[Category, ...]
     skipped: Counter[str]
     has_labels: bool = True
+    has_relations: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...

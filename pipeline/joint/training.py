@@ -45,8 +45,10 @@ class JointTraining:
         self.seed = seed
         self.rules = rules
         self.detector = detector
-        # of `relabel: false`: the detector as it was before, also after a restart
-        self._before = copy.deepcopy(detector)
+        self._labeller = detector
+        if not self.config.relabel:
+            # as it was before, also after a restart: its weights are no part of the state
+            self._labeller = copy.deepcopy(detector)
         device = next(detector.model.parameters()).device
 
         def objective() -> RecognizedObjective:
@@ -105,8 +107,7 @@ class JointTraining:
         """Return the unlabelled images with the detector's labels; None without any."""
         if not unlabelled:
             return None
-        labeller = self.detector if self.config.relabel else self._before
-        detections = labeller.predict([image.image for image in unlabelled])
+        detections = self._labeller.predict([image.image for image in unlabelled])
         return pseudo_labelled(unlabelled, detections, self.rules)
 
     def _synthesize(self, index: int, batch: TrainingBatch) -> list[Sample]:

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from synthaug.pipeline.config.derive import Measured, derive, relative_sides
+from synthaug.pipeline.config.derive import Measured, derive, relative_sides, with_relations
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.images import upright
 from synthaug.pipeline.core.json_values import Json, Manifest
@@ -79,7 +79,11 @@ class SplitReader:
         return {"rows": rows, "counts": dict(objects), **counted}
 
     def _shard(self, folder: Folder, name: str) -> parquet.ShardWriter:
-        return parquet.ShardWriter(folder, f"{name}.parquet", self._table.categories)
+        table = self._table
+        file = f"{name}.parquet"
+        return parquet.ShardWriter(
+            folder, file, table.categories, has_relations=table.has_relations
+        )
 
     def _checked(self, index: int, skipped: Skipped) -> Scene | None:
         """Return an upright scene with readable pixels; None for one to be skipped."""
@@ -102,7 +106,7 @@ def without_pixels(scene: Scene) -> Scene:
 def without_labels(scene: Scene) -> Scene:
     """Return a scene with its pixels only."""
     nothing = Objects.build([], np.zeros((0, 4)))
-    return replace(scene.with_objects(nothing), panoptic=None)
+    return replace(scene, objects=nothing, panoptic=None, relations=())
 
 
 def run(context: Context) -> Json:
@@ -125,13 +129,33 @@ def run(context: Context) -> Json:
         check_split(context.job, split, inputs.splits[split], images, objects)
     labelled = context.folder.sub("labelled")
     measured = context.executor.call(measure, labelled.uri)
+    relations: list[str] = []
+    if inputs.splits["labelled"].has_relations:
+        relations = context.executor.call(predicates, labelled.uri)
     classes = [{"id": c.id, "name": c.name, "isthing": c.isthing} for c in inputs.categories]
-    return {"splits": splits, "classes": classes, "measured": measured}
+    return {
+        "splits": splits,
+        "classes": classes,
+        "relations": relations,
+        "measured": measured,
+    }
 
 
 def derived(job: Job, manifest: Manifest) -> tuple[Job, str]:
-    """Return the job with the sizes that its images and objects decide, and a line."""
+    """Return the job with what its images and objects decide, and a line on sizes."""
+    job = with_relations(job, manifest.get("relations", ()))
     return derive(job, Measured.from_json(manifest["measured"]))
+
+
+def predicates(uri: str) -> list[str]:
+    """Return the names of the relations in a table, the most frequent first.
+
+    Runs in a worker.
+    """
+    counts: Counter[str] = Counter()
+    for scene in parquet.open_table(Folder.at(uri), pixels=False):
+        counts.update(relation.predicate for relation in scene.relations)
+    return sorted(counts, key=lambda name: (-counts[name], name))
 
 
 def measure(uri: str) -> Json:

@@ -58,10 +58,28 @@ class LayoutConditioning(Conditioning):
             return config.learns_masks
         return 0
 
+    @property
+    def relation_names(self) -> tuple[str, ...]:
+        """Return the names of relations that the generator is told of; () = none."""
+        from synthaug.generators.base import ToldOfRelations
+
+        config = self.job.generator.config
+        if isinstance(config, ToldOfRelations):
+            return config.relations
+        return ()
+
     def check_data(self, labelled: Dataset) -> None:
-        """Look for the first scene that passes the filter, and for an object that is kept."""
+        """Look for the first scene that passes the filter, and for an object that is kept.
+
+        And for relations, where the generator is to be told of them.
+        """
         self._check_filter(labelled)
         self._check_areas(labelled)
+        if self.relation_names and not labelled.has_relations:
+            raise DatasetError(
+                "generator.relations: data.labelled has no relations between objects; leave it "
+                "empty for those that boxes tell"
+            )
 
     def _check_filter(self, labelled: Dataset) -> None:
         layout_filter = self.layout_filter
@@ -134,7 +152,15 @@ class LayoutConditioning(Conditioning):
         size = self.job.generator.config.size
         flip = self.job.generator.training.flip
         return layout_batches(
-            tables, draw, size, self.layout_filter, flip, rank, world, self.mask_side
+            tables,
+            draw,
+            size,
+            self.layout_filter,
+            flip,
+            rank,
+            world,
+            self.mask_side,
+            self.relation_names,
         )
 
     def files(self, tables: Sequence[str]) -> Json:
@@ -154,25 +180,35 @@ class LayoutConditioning(Conditioning):
         """Return the synthesizer of the network's images and masks."""
         sampler = self.system.sampler(network, self.sampler_options(device))
         layout_sampler = cast("LayoutSampler", sampler)
-        return LayoutSynthesizer(layout_sampler, self.job.synthesize, self.mask_side)
+        return LayoutSynthesizer(
+            layout_sampler, self.job.synthesize, self.mask_side, self.relation_names
+        )
 
 
 class LayoutSynthesizer:
     """Samples layouts; masks and boxes of the objects are those the network infers.
 
-    Or those of the scenes, where the network is told of masks of a side.
+    Or those of the scenes, where the network is told of masks of a side. Relations are those of
+    the scenes, by their names.
     """
 
-    def __init__(self, sampler: LayoutSampler, options: Synthesize, mask_side: int = 0) -> None:
+    def __init__(
+        self,
+        sampler: LayoutSampler,
+        options: Synthesize,
+        mask_side: int = 0,
+        names: Sequence[str] = (),
+    ) -> None:
         self.sampler = sampler
         self._options = options
         self._mask_side = mask_side
+        self._names = names  # of relations
 
     def __call__(
         self, planned: Sequence[Scene], categories: Sequence[Category], checkpoint: str
     ) -> list[Finished]:
         """Return the scenes with the network's images, masks and boxes."""
-        samples = sample_layouts(self.sampler, planned, self._mask_side)
+        samples = sample_layouts(self.sampler, planned, self._mask_side, self._names)
         finished = []
         for number, scene in enumerate(planned):
             scene = at_output_size(scene, self._options, self.sampler.size)
@@ -184,9 +220,14 @@ class LayoutSynthesizer:
         return finished
 
 
-def sample_layouts(sampler: LayoutSampler, planned: Sequence[Scene], mask_side: int = 0) -> Samples:
+def sample_layouts(
+    sampler: LayoutSampler,
+    planned: Sequence[Scene],
+    mask_side: int = 0,
+    names: Sequence[str] = (),
+) -> Samples:
     """Sample planned scenes, each with its own seed."""
-    return sampler.sample(collate_layouts(planned, mask_side), seeds_of(planned))
+    return sampler.sample(collate_layouts(planned, mask_side, names), seeds_of(planned))
 
 
 def painted_boxes(samples: Samples, number: int, planned: Boxes, size: Size) -> Boxes:

@@ -25,13 +25,23 @@ import pyarrow.parquet as pq
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.json_values import Json
-from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Provenance, Scene
+from synthaug.pipeline.core.scene import (
+    Category,
+    Dataset,
+    ImageRef,
+    Objects,
+    Provenance,
+    Relation,
+    Scene,
+)
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet.schema import (
     BLOBS,
     CAN_BE_EMPTY,
     LATER,
     OBJECTS,
+    RELATIONS,
+    SCENE_GRAPHS,
     SCHEMA,
     SCHEMA_VERSION,
     leaves,
@@ -72,6 +82,7 @@ class _Shard:
     size: int
     footer: str  # sha256 of the footer bytes
     groups: tuple[int, ...]  # rows of each row group
+    has_relations: bool
 
 
 class ParquetDataset(Dataset):
@@ -93,6 +104,7 @@ class ParquetDataset(Dataset):
         """
         self.categories = categories
         self.skipped = Counter()
+        self.has_relations = any(shard.has_relations for shard in shards)
         self._folder = folder
         self._shards = shards
         self._blobs = blobs
@@ -198,6 +210,9 @@ class _RowGroup:
             if table.column(name).null_count:
                 raise pa.ArrowInvalid(f"column '{name}' has empty rows")
         self._table = table
+        self._has_relations = RELATIONS.name in table.column_names
+        if self._has_relations:
+            _check_relations(table.column(RELATIONS.name))
         self.num_bytes = int(table.nbytes)
         objects = table.column("objects").combine_chunks()
         there = {field.name for field in objects.type}
@@ -232,6 +247,9 @@ class _RowGroup:
         origin = self._value("provenance", row)
         if origin is not None:
             provenance = Provenance(**origin)
+        relations: list[Json] = []
+        if self._has_relations:
+            relations = self._value(RELATIONS.name, row) or []
         image = _image_ref(self._value("image", row))
         assert image is not None
         return Scene(
@@ -242,6 +260,7 @@ class _RowGroup:
             objects=Objects(**columns),
             panoptic=_image_ref(self._value("panoptic", row)),
             provenance=provenance,
+            relations=tuple(Relation(**relation) for relation in relations),
         )
 
     def _value(self, column: str, row: int) -> Any:
@@ -271,6 +290,14 @@ def _row_bounds(lists: Json) -> list[int]:
             raise pa.ArrowInvalid("the lists of 'objects' differ in length")
     bounds: list[int] = np.cumsum([0, *expected.to_pylist()]).tolist()
     return bounds
+
+
+def _check_relations(column: Any) -> None:
+    """Raise ArrowInvalid for a relation without a subject, a predicate or an object."""
+    entries = column.combine_chunks().flatten()
+    parts = [entries.field(part.name) for part in RELATIONS.type.value_type]
+    if entries.null_count or any(part.null_count for part in parts):
+        raise pa.ArrowInvalid("relations has empty entries")
 
 
 _TOLERANCE = 0.01  # pixels by which a box may stick out: it is kept as corner and sides
@@ -387,7 +414,8 @@ def _open(folder: Folder, name: str) -> tuple[_Shard, tuple[Category, ...]]:
     _check_columns(where, schema)
     groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     digest = hashlib.sha256(footer).hexdigest()
-    return _Shard(name, size, digest, tuple(groups)), categories
+    has_relations = RELATIONS.name in schema.names
+    return _Shard(name, size, digest, tuple(groups), has_relations), categories
 
 
 def _footer_bytes(stream: Any, size: int) -> bytes:
@@ -424,7 +452,9 @@ def _categories_of(where: str, metadata: Any) -> tuple[Category, ...]:
 
 
 def _check_columns(where: str, schema: Any) -> None:
-    for field in SCHEMA:
+    for field in SCENE_GRAPHS:
+        if field.name == RELATIONS.name and field.name not in schema.names:
+            continue
         index = schema.get_field_index(field.name)
         if index < 0:
             raise DatasetError(f"{where}: column '{field.name}' is missing; write the table again")
@@ -457,6 +487,8 @@ def _readable_as(ours: Any, found: Any) -> bool:
     if pa.types.is_struct(ours):
         there = [child for child in ours if found.get_field_index(child.name) >= 0]
         return all(_readable_as(child.type, found.field(child.name).type) for child in there)
+    if pa.types.is_list(ours) and pa.types.is_struct(ours.value_type):
+        return bool(pa.types.is_list(found)) and bool(found.value_type.equals(ours.value_type))
     if pa.types.is_list(ours):
         return bool(pa.types.is_list(found)) and _readable_as(ours.value_type, found.value_type)
     if pa.types.is_integer(ours):

@@ -54,15 +54,24 @@ SCHEMA = pa.schema(
         ("provenance", PROVENANCE),
     ]
 )
+RELATIONS = pa.field(
+    "relations",
+    pa.list_(
+        pa.struct(
+            [("subject", pa.int64()), ("predicate", pa.string()), ("object", pa.int64())],
+        )
+    ),
+)
+SCENE_GRAPHS = SCHEMA.append(RELATIONS)  # of tables whose images have relations
 
 
-@lru_cache(1)
-def leaves() -> tuple[str, ...]:
-    """Return the leaf columns as Parquet spells them.
+@lru_cache(2)
+def leaves(schema: Any = SCENE_GRAPHS) -> tuple[str, ...]:
+    """Return the leaf columns as Parquet spells them, by default of scene graphs.
 
     Only a file knows, so an empty one is written to memory.
     """
     file = io.BytesIO()
-    pq.ParquetWriter(file, SCHEMA).close()
+    pq.ParquetWriter(file, schema).close()
     schema = pq.read_metadata(io.BytesIO(file.getvalue())).schema
     return tuple(schema.column(i).path for i in range(len(schema)))

@@ -27,6 +27,8 @@ from synthaug.pipeline.formats.parquet.schema import (
     CAN_BE_EMPTY,
     OBJECTS,
     PROVENANCE,
+    RELATIONS,
+    SCENE_GRAPHS,
     SCHEMA,
     SCHEMA_VERSION,
     leaves,
@@ -48,12 +50,15 @@ class ShardWriter:
         categories: Sequence[Category],
         job_hash: str = "",
         rows_per_group: int = 200,
+        has_relations: bool = False,
     ) -> None:
+        """With `has_relations` the table has a column of them."""
         assert name.endswith(".parquet")
         assert rows_per_group > 0
         self._folder = folder
         self._name = name
-        self._schema = SCHEMA.with_metadata(_metadata(categories, job_hash))
+        columns = SCENE_GRAPHS if has_relations else SCHEMA
+        self._schema = columns.with_metadata(_metadata(categories, job_hash, columns))
         self._rows_per_group = rows_per_group
         self._pending: list[Scene] = []
         self._pending_bytes = 0
@@ -62,7 +67,9 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         with ExitStack() as stack:
             out = stack.enter_context(self._folder.atomic_output(self._name))
-            self._writer = stack.enter_context(pq.ParquetWriter(out, self._schema, **_options()))
+            self._writer = stack.enter_context(
+                pq.ParquetWriter(out, self._schema, **_options(self._schema))
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -124,7 +131,8 @@ def shard_rows(count: int, rows_per_shard: int) -> list[range]:
 
 def write_rows(dataset: Dataset, rows: range, out: Folder, name: str) -> None:
     """Write some rows of a data set as one shard; image files are embedded."""
-    with ShardWriter(out, name, dataset.categories) as writer:
+    has_relations = dataset.has_relations
+    with ShardWriter(out, name, dataset.categories, has_relations=has_relations) as writer:
         for row in rows:
             writer.write([embed_files(dataset[row])])
 
@@ -156,7 +164,7 @@ def _embed(ref: ImageRef, image_id: str) -> ImageRef:
 
 
 def _table(scenes: Sequence[Scene], schema: Any) -> Any:
-    """Return scenes as an Arrow table with the columns of SCHEMA."""
+    """Return scenes as an Arrow table with the columns of a schema."""
     columns: dict[str, list[Any]] = {
         "image_id": [scene.image_id for scene in scenes],
         "image": [_image_struct(scene.image) for scene in scenes],
@@ -169,7 +177,10 @@ def _table(scenes: Sequence[Scene], schema: Any) -> Any:
     for name, values in columns.items():
         arrays[name] = pa.array(values, SCHEMA.field(name).type)
     arrays["objects"] = _objects_column([scene.objects for scene in scenes])
-    return pa.Table.from_arrays([arrays[name] for name in SCHEMA.names], schema=schema)
+    if RELATIONS.name in schema.names:
+        relations = [[one._asdict() for one in scene.relations] for scene in scenes]
+        arrays[RELATIONS.name] = pa.array(relations, RELATIONS.type)
+    return pa.Table.from_arrays([arrays[name] for name in schema.names], schema=schema)
 
 
 def _objects_column(objects: Sequence[Objects]) -> Any:
@@ -221,21 +232,23 @@ def _update_digest(digest: Any, scene: Scene) -> None:
         objects,
         _provenance_struct(scene),
     ]
+    if scene.relations:
+        row.append(scene.relations)
     digest.update(json.dumps(row).encode())
 
 
-def _metadata(categories: Sequence[Category], job_hash: str) -> dict[str, str]:
+def _metadata(categories: Sequence[Category], job_hash: str, columns: Any) -> dict[str, str]:
     """Return the keys of a shard's footer: ours and that of Hugging Face `datasets`."""
     ours = {
         "schema_version": SCHEMA_VERSION,
         "categories": [asdict(category) for category in categories],
         "job": job_hash,
     }
-    theirs = {"info": {"features": _features(categories)}}
+    theirs = {"info": {"features": _features(categories, columns)}}
     return {"synthaug": json.dumps(ours, sort_keys=True), "huggingface": json.dumps(theirs)}
 
 
-def _features(categories: Sequence[Category]) -> Json:
+def _features(categories: Sequence[Category], columns: Any) -> Json:
     """Describe the columns to Hugging Face `datasets`.
 
     This is the older `Sequence` form, which all its versions read.
@@ -247,7 +260,9 @@ def _features(categories: Sequence[Category]) -> Json:
     features["panoptic"] = {"_type": "Image"}
     features["objects"] = {"feature": objects, "_type": "Sequence"}
     features["provenance"] = {field.name: _feature(field.type) for field in PROVENANCE}
-    return {name: features[name] for name in SCHEMA.names}
+    ends = {field.name: _feature(field.type) for field in RELATIONS.type.value_type}
+    features[RELATIONS.name] = {"feature": ends, "_type": "Sequence"}
+    return {name: features[name] for name in columns.names}
 
 
 def _feature(kind: Any) -> Json:
@@ -274,11 +289,12 @@ def _distinct_names(categories: Sequence[Category]) -> list[str]:
     return names
 
 
-def _options() -> Json:
+def _options(schema: Any) -> Json:
     """Return pyarrow's options: encoded images are neither compressed nor counted."""
-    compression = dict.fromkeys(leaves(), "zstd")
+    names = leaves(schema.remove_metadata())
+    compression = dict.fromkeys(names, "zstd")
     compression["image.bytes"] = "none"
-    without_pixels = [name for name in leaves() if name not in BLOBS]
+    without_pixels = [name for name in names if name not in BLOBS]
     return {
         "compression": compression,
         "use_dictionary": without_pixels,

@@ -28,7 +28,7 @@ from typing import Any
 
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.json_values import Json
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene
+from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Relation, Scene
 from synthaug.pipeline.core.seeding import rng_for
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import CheckedConfig, CheckedDataset
@@ -48,7 +48,6 @@ from synthaug.pipeline.formats.visual_genome.files import (
 from synthaug.pipeline.formats.visual_genome.records import (
     NamedObject,
     ObjectReader,
-    Relation,
     read_relations,
 )
 
@@ -113,7 +112,7 @@ class Label:
     clipped: bool
 
 
-Row = tuple[Picture, list[Label]]
+Row = tuple[Picture, list[Label], list[Relation]]
 
 
 class VisualGenome(CheckedDataset[Row]):
@@ -125,40 +124,49 @@ class VisualGenome(CheckedDataset[Row]):
         rows: list[Row],
         digest: str,
         skipped: Skipped,
+        has_relations: bool,
     ) -> None:
         """`digest` is that of the files and of the filters."""
         self._digest = digest
+        self.has_relations = has_relations
         self._ids = _unique_ids(rows, skipped)
-        for _, labels in rows:
+        for _, labels, _ in rows:
             skipped["clipped to image"] += sum(label.clipped for label in labels)
         super().__init__(categories, rows, skipped)
 
     def scene(self, index: int, row: Row) -> Scene:
         """Return a scene."""
-        picture, labels = row
+        picture, labels, related = row
+        ids = self._ids[index]
         objects = Objects.build(
             [label.category for label in labels],
             [label.box for label in labels],
-            id=self._ids[index],
+            id=ids,
         )
+        id_of = {label.object_id: own for label, own in zip(labels, ids, strict=True)}
+        relations = []
+        for subject, predicate, other in related:
+            relations.append(Relation(id_of[subject], predicate, id_of[other]))
         return Scene(
             str(picture.image_id),
             picture.height,
             picture.width,
             ImageRef(None, str(picture.path)),
             objects,
+            relations=tuple(relations),
         )
 
     def content(self) -> str:
         """Return the digest of files and filters, and the name and size of every image."""
-        images = [(picture.name, picture.num_bytes) for picture, _ in self.rows]
-        return f"{self._digest} {json.dumps(images)}"
+        images = [(picture.name, picture.num_bytes) for picture, _, _ in self.rows]
+        kind = "scene graphs" if self.has_relations else "objects"
+        return f"{self._digest} {kind} {json.dumps(images)}"
 
 
 def _unique_ids(rows: list[Row], skipped: Skipped) -> list[list[int]]:
     """Return the ids of every image's objects: the file's if unique, or 1, 2, 3 ..."""
     ids = []
-    for _, labels in rows:
+    for _, labels, _ in rows:
         ids.append([label.object_id for label in labels])
     every = list(itertools.chain.from_iterable(ids))
     if len(set(every)) == len(every) and all(1 <= i < 1 << 63 for i in every):
@@ -170,7 +178,7 @@ def _unique_ids(rows: list[Row], skipped: Skipped) -> list[list[int]]:
             names.append(f"object {object_id} is there {times} times")
     numbered = []
     free = 1
-    for _, labels in rows:
+    for _, labels, _ in rows:
         numbered.append(list(range(free, free + len(labels))))
         free += len(labels)
     return numbered
@@ -214,7 +222,7 @@ def read(config: Config, root: Path = Path()) -> VisualGenome:
     rows = _choose(pictures, labels, relations, config, skipped)
     categories = tuple(Category(key, name) for key, name in classes.items())
     digest = f"{' '.join(files.digests)} {config.rules()}"
-    return VisualGenome(categories, rows, digest, skipped)
+    return VisualGenome(categories, rows, digest, skipped, related)
 
 
 def _object_ids(labels: Mapping[int, list[Label]]) -> dict[int, set[int]]:
@@ -329,7 +337,7 @@ def _with_predicates(
     """Leave out relationships of other predicates."""
     kept = {}
     for key, listed in relations.items():
-        kept[key] = [relation for relation in listed if relation[1] in predicates]
+        kept[key] = [relation for relation in listed if relation.predicate in predicates]
     return kept
 
 
@@ -361,7 +369,9 @@ def _choose(
             related_ids |= {subject, other}
         taken = _take(in_image, related_ids, config.places, key)
         skipped[f"object beyond the {config.places} places"] += len(in_image) - len(taken)
-        rows.append((picture, taken))
+        taken_ids = {label.object_id for label in taken}
+        between = [one for one in usable if {one.subject, one.object} <= taken_ids]
+        rows.append((picture, taken, between))
     return rows
 
 

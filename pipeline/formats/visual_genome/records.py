@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.scene import Relation
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.validation import (
     Box,
@@ -26,8 +27,6 @@ from synthaug.pipeline.formats.visual_genome.files import (
     read_aliases,
     whole,
 )
-
-Relation = tuple[int, str, int]  # object id of the subject, predicate, object id of the object
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,4 +204,4 @@ class _RelationReader:
             lowered = predicate.lower().strip()
             predicate = self._aliases.get(lowered, lowered)
         if subject in self._ids and other in self._ids:
-            self.relations.append((subject, sys.intern(predicate), other))
+            self.relations.append(Relation(subject, sys.intern(predicate), other))

@@ -83,8 +83,9 @@ def test_given_relations_are_taken_without_their_padding() -> None:
     layouts = layouts_of((1, 3))
     relations = torch.tensor([[[0, 0, 0], [0, 0, 0]], [[0, 9, 2], [0, 0, 0]]])
     given = replace(layouts, relations=relations)
-    graphs = scene_graphs(given, lambda _, count: torch.rand(count, 2))
-    assert [row for row in graphs.triples.tolist() if row[1]] == [[2, 9, 4]]
+    for points in (lambda _, count: torch.rand(count, 2), None):
+        graphs = scene_graphs(given, points)
+        assert [row for row in graphs.triples.tolist() if row[1]] == [[2, 9, 4]]
 
 
 def test_relations_are_padded_and_cut_with_the_rest() -> None:

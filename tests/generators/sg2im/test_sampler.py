@@ -68,3 +68,14 @@ def test_noise_and_relations_are_those_of_the_seed() -> None:
     assert torch.equal(own[1], other[1])
     second = again.triples[again.triples[:, 0] >= 4]
     assert torch.equal(second, beside.triples[beside.triples[:, 0] >= 4])
+
+
+def test_names_of_its_own_are_never_taken_for_places_of_boxes() -> None:
+    sampler = Sg2ImSampler(network_of(relations=("__in_image__", "on")), SamplerOptions())
+    layouts = layouts_of((3, 2))
+    graphs, _ = sampler.draw(layouts, [5, 6])
+    assert graphs.triples[:, 1].tolist() == [0] * 5
+    relations = torch.tensor([[[0, 1, 2]], [[0, 0, 0]]])
+    graphs, _ = sampler.draw(replace(layouts, relations=relations), [5, 6])
+    assert [0, 1, 2] in graphs.triples.tolist()
+    assert graphs.triples[:, 1].sum() == 1

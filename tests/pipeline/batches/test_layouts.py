@@ -5,6 +5,8 @@ A pure function of the step.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,10 +17,11 @@ from synthaug.pipeline.batches.layouts import (
     collate_layouts,
     layout_arrays,
     layout_batches,
+    relation_rows,
 )
 from synthaug.pipeline.core.images import decode, encode, resize
 from synthaug.pipeline.core.masks import encode as encode_masks
-from synthaug.pipeline.core.scene import ImageRef, Objects, Scene, SceneList
+from synthaug.pipeline.core.scene import ImageRef, Objects, Relation, Scene, SceneList
 from synthaug.pipeline.formats.toy import dataset as toy
 
 TABLE = toy.ToyDataset(toy.Config("train", count=6, size=48))
@@ -209,3 +212,34 @@ def test_batches_come_with_masks_where_a_side_is_given():
     parts = layout_batches([TABLE], draw, (32, 32), ALL, flip=True, mask_side=8)(0).parts(2)
     assert parts[1].layouts.masks is not None
     np.testing.assert_array_equal(parts[1].layouts.masks[0], layouts.masks[1])
+
+
+def test_relations_follow_their_objects_through_the_filter() -> None:
+    boxes = [[0, 0, 4, 4], [0, 0, 20, 20], [2, 2, 20, 20]]
+    objects = Objects.build([0, 0, 0], boxes, id=[5, 8, 3])
+    relations = (Relation(3, "on", 8), Relation(5, "on", 8), Relation(8, "unheard of", 3))
+    scene = replace(scene_of([]), objects=objects, relations=relations)
+    names = ("__in_image__", "under", "on")
+    assert relation_rows(scene, objects, names).tolist() == [[2, 2, 1], [0, 2, 1]]
+    large = objects.select(np.array([False, True, True]))
+    assert relation_rows(scene, large, names).tolist() == [[1, 2, 0]]
+    named = replace(scene, relations=(Relation(3, "__in_image__", 8),))
+    assert relation_rows(named, objects, names).shape == (0, 3)
+    both = collate_layouts([scene, scene_of([])], names=names).relations
+    assert both is not None
+    assert both.tolist() == [[[2, 2, 1], [0, 2, 1]], [[0, 0, 0], [0, 0, 0]]]
+    assert collate_layouts([scene]).relations is None
+
+
+def test_batches_bring_relations_where_names_are_given() -> None:
+    objects = Objects.build([0, 0], [[0, 0, 10, 10], [4, 4, 20, 20]], id=[2, 1])
+    scenes = []
+    for index in range(len(TABLE)):
+        scenes.append(replace(TABLE[index], objects=objects, relations=(Relation(1, "on", 2),)))
+    table = SceneList(TABLE.categories, scenes)
+    draw = Draw(len(scenes), 2, seed=1)
+    batch = layout_batches([table], draw, (16, 16), ALL, flip=False, names=("", "on"))(0)
+    assert batch.layouts.relations is not None
+    assert batch.layouts.relations.tolist() == [[[1, 1, 0]]] * 2
+    assert batch.parts(2)[1].layouts.relations is not None
+    assert layout_batches([table], draw, (16, 16), ALL, flip=False)(0).layouts.relations is None

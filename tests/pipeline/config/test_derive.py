@@ -16,6 +16,7 @@ from synthaug.pipeline.config.derive import (
     derived_anchors,
     derived_sizes,
     derived_steps,
+    with_relations,
 )
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
@@ -161,3 +162,16 @@ def test_measures_are_medians_and_quantiles_whatever_the_order() -> None:
     assert measured == Measured.of(sizes[::-1], objects[::-1])
     assert Measured.of(sizes, []).objects == ()
     assert Measured.of([], []).is_toy_sized  # nothing could be read: nothing is decided
+
+
+def test_a_generator_is_told_of_the_relations_of_the_data_where_it_asks_for_them() -> None:
+    system = "generator.system=sg2im"
+    asking = load_job(JOBS / "smoke.yaml", [system, "generator.relations=[data]"])
+    told = with_relations(asking, ["on", "has"])
+    assert told.generator.config.relations == ("__in_image__", "on", "has")
+    named = load_job(JOBS / "smoke.yaml", [system, "generator.relations=[a, b]"])
+    assert with_relations(named, ["on"]) == named
+    geometric = load_job(JOBS / "smoke.yaml", [system])
+    assert with_relations(geometric, ["on"]) == geometric
+    other = load_job(JOBS / "smoke.yaml", [])
+    assert with_relations(other, ["on"]) == other

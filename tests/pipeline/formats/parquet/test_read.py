@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +21,15 @@ from hypothesis import strategies as st
 
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Provenance, Scene, SceneList
+from synthaug.pipeline.core.scene import (
+    Category,
+    ImageRef,
+    Objects,
+    Provenance,
+    Relation,
+    Scene,
+    SceneList,
+)
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.parquet import read as parquet
 
@@ -481,3 +491,40 @@ def test_three_row_groups_are_kept_however_large_they_are():
     kept[2]
     kept[0]
     assert reader.read == [0, 1, 2, 3, 0]
+
+
+def test_relations_are_a_column_of_tables_that_have_them(tmp_path: Path) -> None:
+    objects = Objects.build([0, 0], [[0, 0, 4, 4], [1, 1, 5, 5]], id=[7, 9])
+    related = Scene("a", 8, 8, ImageRef(b"x"), objects, relations=(Relation(7, "on", 9),))
+    alone = Scene("b", 8, 8, ImageRef(b"x"), objects)
+    for name, has_relations in (("plain", False), ("graphs", True)):
+        folder = Folder.at(tmp_path / name)
+        with parquet.ShardWriter(
+            folder, "part-0.parquet", (Category(1, "cow"),), has_relations=has_relations
+        ) as writer:
+            writer.write([related, alone])
+    graphs = parquet.open_table(tmp_path / "graphs")
+    assert graphs.has_relations
+    assert [scene.relations for scene in graphs] == [related.relations, ()]
+    assert parquet.open_table(tmp_path / "graphs", pixels=False)[0].relations == related.relations
+    plain = parquet.open_table(tmp_path / "plain")
+    assert not plain.has_relations
+    assert plain[0].relations == ()
+    columns = pq.read_schema(tmp_path / "plain" / "part-0.parquet").names
+    assert columns == parquet.SCHEMA.names
+    copied = Folder.at(tmp_path / "copied")
+    parquet.write(graphs, copied)
+    assert parquet.open_table(copied)[0].relations == related.relations
+
+
+def test_a_relation_with_a_part_missing_is_refused(tmp_path: Path) -> None:
+    objects = Objects.build([0], [[0, 0, 4, 4]])
+    nothing: Any = None
+    broken = Relation(1, nothing, 1)
+    scene = Scene("a", 8, 8, ImageRef(b"x"), objects, relations=(broken,))
+    with parquet.ShardWriter(
+        Folder.at(tmp_path), "part-0.parquet", (Category(1, "cow"),), has_relations=True
+    ) as writer:
+        writer.write([scene])
+    with pytest.raises(DatasetError, match="relations has empty entries"):
+        parquet.open_table(tmp_path)[0]

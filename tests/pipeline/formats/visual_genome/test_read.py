@@ -713,3 +713,33 @@ def test_the_made_pack_with_every_file_is_read():
         assert [int(key) for key in ids(dataset)] == [
             key for key in given[name] if str(key) in ids(dataset)
         ]
+
+
+def test_relations_of_frequent_predicates_are_those_between_objects_that_stay(tmp_path):
+    objects = {1: three(1), 2: three(11)}
+    relations = {
+        1: [relation(1, 2), relation(2, 3, "under"), relation(3, 1, " ON ")],
+        2: [relation(11, 13), relation(12, 13, "seen once")],
+    }
+    make(tmp_path, objects, relations)
+    dataset = opened(tmp_path, min_predicate=2)
+    assert dataset.has_relations
+    first, second = dataset
+    assert first.relations == ((1, "on", 2), (3, "on", 1))
+    assert second.relations == ((11, "on", 13),)
+    few = opened(tmp_path, min_predicate=2, places=2)
+    for scene in few:
+        kept = set(scene.objects.id.tolist())
+        assert all({one.subject, one.object} <= kept for one in scene.relations)
+    ignored = opened(tmp_path, relationships="ignored")
+    assert not ignored.has_relations
+    assert ignored[0].relations == ()
+    assert ignored.fingerprint() != dataset.fingerprint()
+
+
+def test_relations_keep_to_their_objects_where_ids_are_numbered_anew(tmp_path):
+    make(tmp_path, {1: three(1), 2: three(1)}, {1: [relation(1, 3)], 2: [relation(3, 1)]})
+    first, second = opened(tmp_path)  # objects in relations come first, the others after them
+    assert first.relations == ((1, "on", 2),)
+    assert second.objects.id.tolist() == [4, 5, 6]
+    assert second.relations == ((5, "on", 4),)
