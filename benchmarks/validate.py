@@ -65,9 +65,16 @@ def make(folder: Path, images: int, side: int) -> dict[str, str]:
     return references
 
 
-def peak(who: int) -> float:
-    """Return the largest memory (MB) of a process, or of one of its children."""
-    return resource.getrusage(who).ru_maxrss / 1024
+def peak() -> float:
+    """Return the largest memory (MB) of this process; getrusage would count its parent's, too."""
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def peak_of_children() -> float:
+    """Return the largest memory (MB) of an ended child."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def processor() -> float:
@@ -79,17 +86,17 @@ def processor() -> float:
 
 def measure(reference: str, workers: int) -> None:
     """Survey one set in this process and print a row."""
-    started = peak(resource.RUSAGE_SELF)
+    started = peak()
     began, before = time.monotonic(), processor()
     table = open_dataset(reference, Path(), "DATASET", {"on_bad": "skip"})
-    opened, after = peak(resource.RUSAGE_SELF), processor()
+    opened, after = peak(), processor()
     counted = tally(reference, table, workers, lambda *_: None)
     record([counted], findings([counted], [True]))
     name = reference.split(":", 1)[0]
     print(
         f"| {name} | {counted.images} | {workers} | {time.monotonic() - began:.0f} "
         f"| {after - before:.1f} | {processor() - after:.1f} | {started:.0f} | {opened:.0f} "
-        f"| {peak(resource.RUSAGE_SELF):.0f} | {peak(resource.RUSAGE_CHILDREN):.0f} |",
+        f"| {peak():.0f} | {peak_of_children():.0f} |",
         flush=True,
     )
 

@@ -262,6 +262,35 @@ def is_thin(polygon: Floats) -> bool:
     return area < max(4.0, perimeter)
 
 
+def may_be_empty(polygon: Floats, size: Size) -> bool:
+    """Return whether a polygon [x0, y0, ...] may hold no pixel of an image (H, W).
+
+    So may one that is thin, that goes around again, or that reaches out of the image.
+    """
+    points = polygon.reshape(-1, 2)
+    height, width = size
+    reaches_out = points.min() < -1 or bool((points.max(0) > (width + 1, height + 1)).any())
+    return is_thin(polygon) or goes_around_again(polygon) or reaches_out
+
+
+def goes_around_again(polygon: Floats) -> bool:
+    """Return whether a polygon [x0, y0, ...] passes two points again.
+
+    What it goes around twice is not filled.
+    """
+    points = {tuple(point) for point in polygon.reshape(-1, 2).tolist()}
+    return len(points) < len(polygon) // 2 - 1
+
+
+def cut_to_image(points: Floats, size: Size) -> Floats:
+    """Return the part of a polygon [K, 2] that lies in an image (H, W).
+
+    It is [0, 2] for nothing. Its edges are cut where they leave the image; points are not moved.
+    """
+    height, width = size
+    return _cut_between(points, ((0, 0, width), (1, 0, height)))
+
+
 def from_polygons(polygons: Sequence[Any], size: Size) -> str:
     """Rasterise polygons of x, y pixels into one mask, as COCO does.
 
@@ -292,7 +321,14 @@ def _near(points: Floats, size: Size) -> Floats:
     if np.hypot(*edges.T).sum() <= _LONGEST_WALK:
         return points
     height, width = size
-    bounds = ((0, -width, 2 * width), (1, -height, 2 * height))
+    return _cut_between(points, ((0, -width, 2 * width), (1, -height, 2 * height)))
+
+
+def _cut_between(points: Floats, bounds: Sequence[tuple[int, float, float]]) -> Floats:
+    """Return the part of a polygon [K, 2] between bounds.
+
+    These are an axis and the least and most coordinate there.
+    """
     for axis, low, high in bounds:
         if points.size and points[:, axis].min() < low:
             points = _cut(points, axis, low, 1)

@@ -44,7 +44,7 @@ from synthaug.pipeline.formats.drawn import (
 )
 from synthaug.pipeline.formats.shape_reader import Note, ShapeReader
 from synthaug.pipeline.formats.source_files import find_file
-from synthaug.pipeline.formats.validation import RecordError, is_text, number
+from synthaug.pipeline.formats.validation import RecordError, is_name, is_text, number
 from synthaug.pipeline.formats.voc.xml_tree import children, text_of
 
 _REGIONS = ("box", "polygon", "ellipse", "mask")
@@ -183,7 +183,7 @@ def _drawn(
         skipped.unread[f"shapes of the kind '{shape.tag}'"] += 1
         return None
     name = shape.get("label")
-    if not name or not is_text(name) or (known and name not in known):
+    if not is_name(name) or (known and name not in known):
         raise RecordError("unknown category", f"its label {name!r:.100} is not among the labels")
     found = _of_kind(shape, name, size, note)
     flags: Json = {"occluded": shape.get("occluded", "0")}

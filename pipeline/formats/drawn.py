@@ -32,7 +32,13 @@ from synthaug.pipeline.formats.checked import (
 )
 from synthaug.pipeline.formats.packed import Packed
 from synthaug.pipeline.formats.source_files import read_lines
-from synthaug.pipeline.formats.validation import Box, RecordError, has_extent, inside_box
+from synthaug.pipeline.formats.validation import (
+    Box,
+    RecordError,
+    has_extent,
+    inside_box,
+    part_hint,
+)
 
 TURNED = "box drawn at an angle, taken as the upright box around it"
 CLIPPED = "clipped to image"
@@ -152,7 +158,7 @@ def turned_box(name: str, corners: Points, size: Size, note: Callable[[str], Non
     if not has_extent(_around(corners)):
         raise RecordError("empty box", "its box has no extent")
     note(TURNED)
-    return Drawn(name, _visible(corners, size))
+    return Drawn(name, _box_of(_seen([corners], size)))
 
 
 def rotated(corners: Points, center: tuple[float, float], degrees: float) -> Points:
@@ -193,16 +199,18 @@ def drawn_polygons(
             raise RecordError("bad mask", "a polygon needs three points or more")
         parts.append(polygon)
     points = np.concatenate(parts)
+    seen = _seen(parts, size)
     flat = [part.ravel() for part in parts]
-    if all(masks.is_thin(part) for part in flat):
+    if all(masks.may_be_empty(part, size) for part in flat):
         counts = masks.from_polygons(flat, size)
         if not masks.area(counts):
-            raise RecordError("empty mask", "its polygon covers no pixel of the image")
+            hint = part_hint(points)
+            raise RecordError("empty mask", f"its polygon covers no pixel of the image{hint}")
     height, width = size
     beyond = points.max(0) > (width + 1, height + 1)
     if points.min() < -1 or beyond.any():
         note(CLIPPED)
-    return Drawn(name, _visible(points, size), tuple(parts))
+    return Drawn(name, _box_of(seen), tuple(parts))
 
 
 def drawn_mask(name: str, mask: Flags) -> Drawn:
@@ -220,18 +228,20 @@ def _around(points: Points) -> Box:
     return x1, y1, x2, y2
 
 
-def _visible(points: Points, size: Size) -> Box:
-    """Return the box around points [K, 2] as far as it lies in the image."""
-    height, width = size
-    x1, y1, x2, y2 = _around(points)
-    left = max(x1, 0.0)
-    top = max(y1, 0.0)
-    right = min(x2, float(width))
-    bottom = min(y2, float(height))
-    box = (left, top, right, bottom)
-    if not has_extent(box):
+def _seen(polygons: Iterable[Points], size: Size) -> Points:
+    """Return the corners [K, 2] of the part of polygons that lies in the image."""
+    inner = [masks.cut_to_image(polygon, size) for polygon in polygons]
+    corners: Points = np.concatenate(inner)
+    if not len(corners):
         raise RecordError("box outside the image", "it lies outside the image")
-    return _float32(box)
+    return corners
+
+
+def _box_of(corners: Points) -> Box:
+    """Return the box around corners in the image, as it is kept."""
+    if not has_extent(_around(corners)):
+        raise RecordError("box outside the image", "it lies outside the image")
+    return _float32(_around(corners))
 
 
 def _float32(box: Box) -> Box:

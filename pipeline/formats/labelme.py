@@ -39,11 +39,19 @@ from synthaug.pipeline.formats.drawn import (
     join_groups,
     listed_classes,
     occurring_classes,
+    turned_box,
 )
 from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.shape_reader import Note, ShapeReader
 from synthaug.pipeline.formats.source_files import SUFFIXES, find_file
-from synthaug.pipeline.formats.validation import RecordError, is_int, is_text, need, number
+from synthaug.pipeline.formats.validation import (
+    RecordError,
+    is_int,
+    is_name,
+    is_text,
+    need,
+    number,
+)
 
 _WITHOUT_REGION = ("point", "points", "line", "linestrip")
 _KNOWN = frozenset(("label", "points", "shape_type", "group_id", "flags", "mask", "attributes"))
@@ -220,7 +228,7 @@ class _Reader(ShapeReader):
 def _drawn(shape: Any, size: Size, note: Note, skipped: Skipped) -> Drawn | None:
     """Return the object of a shape; None, counted, for one without a region."""
     name = need(shape, "label")
-    if not is_text(name) or not name:
+    if not is_name(name):
         raise RecordError("bad value", f"label is {name!r:.100}, no name of a class")
     kind = shape.get("shape_type") or "polygon"
     if kind in _WITHOUT_REGION:
@@ -238,6 +246,8 @@ def _drawn(shape: Any, size: Size, note: Note, skipped: Skipped) -> Drawn | None
 
 
 def _of_kind(kind: str, name: str, points: Points, shape: Json, size: Size, note: Note) -> Drawn:
+    if kind == "rectangle" and len(points) == 4 and not _is_upright(points):
+        return turned_box(name, points, size, note)
     if kind == "rectangle" and len(points) in (2, 4):
         corners = (*points.min(0).tolist(), *points.max(0).tolist())
         return drawn_box(name, corners, size, note)
@@ -253,6 +263,16 @@ def _of_kind(kind: str, name: str, points: Points, shape: Json, size: Size, note
         mask = _mask(shape.get("mask"))
         return drawn_mask(name, _placed(mask, points, size))
     raise RecordError("bad shape", f"a {kind!r:.40} of {len(points)} points is not known")
+
+
+def _is_upright(corners: Points) -> bool:
+    """Whether four corners are those of the upright box around them."""
+    edges = np.stack([corners.min(0), corners.max(0)])
+    distances = np.abs(corners[:, None] - edges).min(axis=1)  # [4, 2]
+    return bool(distances.max() < _UPRIGHT)
+
+
+_UPRIGHT = 0.5  # pixels by which a corner may be off
 
 
 def _points(value: Any) -> Points:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.errors import DatasetError
@@ -65,6 +66,11 @@ def is_text(value: object) -> TypeGuard[str]:
     if not isinstance(value, str):
         return False
     return value.isascii() or value.encode("utf-8", "ignore").decode() == value
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Whether a value can be the name of a class: text that shows something."""
+    return is_text(value) and bool(value.strip())
 
 
 def number(value: Any, name: str, low: float = -math.inf) -> float:
@@ -124,21 +130,48 @@ def has_extent(box: Box) -> bool:
     return bool(x1 < x2 and y1 < y2)
 
 
+def part_hint(points: NDArray[np.float64]) -> str:
+    """Return what polygons without a pixel may be, for a message: parts of the image."""
+    if points.min() >= 0 and points.max() <= 1:
+        return " (it lies within the first pixel: are its points parts of the image, 0 to 1?)"
+    return ""
+
+
+_CLOSE = 1e-3  # part by which a box's area may be off
 _LEAST_SIDE = 8  # pixels of an image in which boxes within a pixel are a mistake
 
 
 @dataclass
 class BoxUnits:
-    """Tells boxes in pixels from boxes that are parts of their image, 0 to 1."""
+    """Tells boxes in pixels from parts of their image, 0 to 1, and sides from corners."""
 
     boxes: int = 0
     parts: int = 0  # boxes within the first pixel of their image
+    corners: int = 0  # boxes that fit their area or mask as x1 y1 x2 y2 alone
 
-    def see(self, box: Sequence[float], size: Size) -> None:
-        """Count one box, whose four numbers are as in the file, of an image (H, W)."""
+    def see(self, box: Sequence[float], size: Size, area: Any = None) -> None:
+        """Count one box, whose four numbers are as in the file, of an image (H, W).
+
+        `area` is what the file says of a box that should be x, y, width, height.
+        """
         self.boxes += 1
         if max(box) <= 1 and min(box) >= 0 and min(size) >= _LEAST_SIDE:
             self.parts += 1
+        if not isinstance(area, (int, float)) or isinstance(area, bool):
+            return
+        x, y, third, fourth = box
+        between = (third - x) * (fourth - y)
+        are_corners = third > x and fourth > y and math.isclose(area, between, rel_tol=_CLOSE)
+        if are_corners and not math.isclose(area, third * fourth, rel_tol=_CLOSE):
+            self.corners += 1
+
+    def see_extent(self, box: Sequence[float], extent: Box) -> None:
+        """Count a box, as in `see`, that is the very place of its mask as x1 y1 x2 y2."""
+        x, y, third, fourth = box
+        as_corners = np.abs(np.subtract(box, extent)).max()
+        as_sides = np.abs(np.subtract((x, y, x + third, y + fourth), extent)).max()
+        if as_corners <= 1 < as_sides / 2:
+            self.corners += 1
 
     def check(self, file: Path) -> None:
         """Raise DatasetError where most boxes are parts of their image."""
@@ -146,4 +179,9 @@ class BoxUnits:
             raise DatasetError(
                 f"{file}: {self.parts} of {self.boxes} bboxes lie within the first pixel, so they "
                 "are parts of the image (0 to 1); multiply them by its width and height"
+            )
+        if self.corners * 2 > self.boxes:
+            raise DatasetError(
+                f"{file}: {self.corners} of {self.boxes} bboxes have the area or the mask of two "
+                "corners x1 y1 x2 y2; write them as x, y, width, height"
             )

@@ -28,8 +28,10 @@ from synthaug.pipeline.formats.validation import (
     need,
     number,
     optional,
+    part_hint,
 )
 
+EMPTY_MASK = "empty mask, the object keeps its box"
 BOX_ONLY = "box_only"  # extra field: the object has no mask, what stands for one is its box
 Segmentation = str | list[Floats] | None  # compressed counts, or polygons
 
@@ -168,7 +170,7 @@ class LabelReader:
     def _box(self, record: Json, size: Size, notes: list[tuple[str, str]]) -> Box:
         box = corners(record, "bbox")
         if not self._is_ours:
-            self._check.units.see(record["bbox"], size)
+            self._check.units.see(record["bbox"], size, record.get("area"))
         angle = _rotation(record)
         if angle:
             box = _around_turned(box, angle, size)
@@ -199,22 +201,18 @@ class LabelReader:
         segmentation = self._check.attempt(name, "", lambda: read_segmentation(value, size))
         if segmentation is None:
             return None
-        extent = _extent(segmentation, size)
+        extent = extent_of(segmentation, size)
         if extent is None:
-            reason = "empty mask, the object keeps its box"
-            notes.append((reason, "its segmentation covers no pixel"))
+            notes.append(
+                (EMPTY_MASK, f"its segmentation covers no pixel{_part_hint(segmentation)}")
+            )
             return None
         if self._is_ours:
             return segmentation
+        self._check.units.see_extent(record["bbox"], extent)
 
         def agreeing() -> Segmentation:
-            if _is_elsewhere(extent, box):
-                told = " ".join(f"{value:g}" for value in extent)
-                raise RecordError(
-                    "mask elsewhere than its box",
-                    f"it lies at {told} (x1 y1 x2 y2), its bbox at "
-                    f"{' '.join(f'{value:g}' for value in box)}",
-                )
+            check_place(extent, box)
             return segmentation
 
         return self._check.attempt(name, "segmentation", agreeing)
@@ -277,6 +275,24 @@ _LEAST_OVERLAP = 0.1  # IoU of a mask's box with the bbox
 _INSIDE = 0.9  # of a mask's box: the visible part of an object whose bbox is all of it
 
 
+def check_place(extent: Box, box: Box) -> None:
+    """Raise RecordError where a mask with the box `extent` cannot be that of `box`."""
+    if _is_elsewhere(extent, box):
+        told = " ".join(f"{value:g}" for value in extent)
+        own = " ".join(f"{value:g}" for value in box)
+        raise RecordError(
+            "mask elsewhere than its box",
+            f"it lies at {told} (x1 y1 x2 y2), its bbox at {own}",
+        )
+
+
+def _part_hint(segmentation: Segmentation) -> str:
+    """Return what polygons without a pixel may be, for a message."""
+    if not isinstance(segmentation, list):
+        return ""
+    return part_hint(np.concatenate(segmentation))
+
+
 def _is_elsewhere(extent: Box, box: Box) -> bool:
     """Whether a mask with the box `extent` cannot be that of an object with this box."""
     width = min(extent[2], box[2]) - max(extent[0], box[0])
@@ -291,7 +307,7 @@ def _area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _extent(segmentation: Segmentation, size: Size) -> Box | None:
+def extent_of(segmentation: Segmentation, size: Size) -> Box | None:
     """Return the box of a mask, for polygons about; None for no pixel."""
     if isinstance(segmentation, str):
         return _tight(segmentation, size)
@@ -300,20 +316,11 @@ def _extent(segmentation: Segmentation, size: Size) -> Box | None:
     points = np.concatenate([polygon.reshape(-1, 2) for polygon in segmentation])
     low = np.maximum(points.min(0), 0)
     high = np.minimum(points.max(0), (width, height))
-    thin = all(masks.is_thin(polygon) for polygon in segmentation)
-    cancels = any(_goes_around_again(polygon) for polygon in segmentation)
-    if thin or cancels or (low >= high).any() or (high - low).min() < 1:
+    may_be_empty = all(masks.may_be_empty(polygon, size) for polygon in segmentation)
+    cancels = any(masks.goes_around_again(polygon) for polygon in segmentation)
+    if may_be_empty or cancels or (low >= high).any() or (high - low).min() < 1:
         return _tight(masks.from_polygons(segmentation, size), size)
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
-
-
-def _goes_around_again(polygon: Floats) -> bool:
-    """Tell whether a polygon passes two points again.
-
-    What it goes around twice is not filled.
-    """
-    points = {tuple(point) for point in polygon.reshape(-1, 2).tolist()}
-    return len(points) < len(polygon) // 2 - 1
 
 
 def _tight(rle: str, size: Size) -> Box | None:

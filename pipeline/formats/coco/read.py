@@ -81,11 +81,20 @@ def _json_file(path: Path) -> Path:
     for name in _NAMES:
         if (path / name).is_file():
             return path / name
-    files = sorted(path.glob("*.json")) or sorted((path / "annotations").glob("*.json"))
+    files = _json_files(path) or _json_files(path / "annotations")
     if len(files) == 1:
         return files[0]
+    if not files:
+        files = sorted(path.glob("*/*.json"))
     known = ", ".join(file.relative_to(path).as_posix() for file in files[:8]) or "none"
     raise DatasetError(f"{path}: name one of its JSON files ({known})")
+
+
+_RECORD = "export.json"  # what an export writes beside its sets
+
+
+def _json_files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.glob("*.json")) if file.name != _RECORD]
 
 
 def read_document(

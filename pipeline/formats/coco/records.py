@@ -115,7 +115,7 @@ def add_category(record: Any, categories: dict[int, Category]) -> None:
             "bad category",
             f"its id {key!r:.100} must be a whole number and its name {name!r:.100} a Unicode text",
         )
-    if not name:
+    if not name.strip():
         raise RecordError("bad category", "its name is empty")
     if key in categories:
         raise RecordError("duplicate category id", "another category has the same id", fatal=True)

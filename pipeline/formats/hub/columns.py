@@ -12,7 +12,7 @@ import pyarrow as pa
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.formats.checked import numbered_categories
-from synthaug.pipeline.formats.validation import is_text
+from synthaug.pipeline.formats.validation import is_name
 
 _IMAGE = ("image", "img", "pixel_values")
 _OBJECTS = ("objects", "annotations", "faces")
@@ -118,7 +118,7 @@ def _classes(schema: Any, objects: str, category: str) -> tuple[Category, ...]:
     if objects:
         keys = [objects, category]
     names = _class_names(found, keys)
-    are_texts = all(is_text(name) for name in names)
+    are_texts = all(is_name(name) for name in names)
     if names and are_texts and len(set(names)) == len(names):
         return numbered_categories(names)
     return ()

@@ -20,7 +20,13 @@ from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, ImageRef
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import CheckedConfig, Checker, numbered_categories
-from synthaug.pipeline.formats.coco.labels import read_segmentation
+from synthaug.pipeline.formats.coco.labels import (
+    EMPTY_MASK,
+    Segmentation,
+    check_place,
+    extent_of,
+    read_segmentation,
+)
 from synthaug.pipeline.formats.drawn import (
     Drawn,
     DrawnDataset,
@@ -47,7 +53,14 @@ from synthaug.pipeline.formats.hub.tables import (
 )
 from synthaug.pipeline.formats.packed import Packed
 from synthaug.pipeline.formats.shape_reader import Note, ShapeReader
-from synthaug.pipeline.formats.validation import RecordError, flag, is_int, is_text
+from synthaug.pipeline.formats.validation import (
+    Box,
+    RecordError,
+    flag,
+    is_int,
+    is_name,
+    is_text,
+)
 
 
 @dataclass(frozen=True)
@@ -154,11 +167,17 @@ class _Reader(ShapeReader):
             self.skipped["object of a skipped image"] += len(found)
             raise
 
-        def draw(one: Json, note: Note) -> Drawn:
-            return self._drawn(one, size, note)
+        owner = f"row {place['number']}"
 
-        named = [(f"object {position}", one) for position, one in enumerate(found, start=1)]
-        drawn = [one for one, _ in self.drawn(f"row {place['number']}", named, draw)]
+        def draw(shape: tuple[str, Json], note: Note) -> Drawn:
+            name, one = shape
+            return self._drawn(one, size, note, f"{owner}: {name}")
+
+        named = []
+        for position, one in enumerate(found, start=1):
+            name = f"object {position}"
+            named.append((name, (name, one)))
+        drawn = [one for one, _ in self.drawn(owner, named, draw)]
         self._objects += len(drawn)
         image = HubImage(
             image_id,
@@ -189,8 +208,8 @@ class _Reader(ShapeReader):
         )
         return as_seen(header, None, self._config)
 
-    def _drawn(self, one: Json, size: Size, note: Note) -> Drawn:
-        """Return the object of a record."""
+    def _drawn(self, one: Json, size: Size, note: Note, told: str) -> Drawn:
+        """Return the object of a record, which messages call `told`."""
         if not isinstance(one, dict):
             raise RecordError("bad value", "it is no object")
         name = self._name(one.get(self._columns.category))
@@ -201,7 +220,7 @@ class _Reader(ShapeReader):
         is_ignored = bool(self._columns.crowd) and flag(one, self._columns.crowd, False)
         rle: str | None = None
         polygons: tuple[Points, ...] = ()
-        shape = read_segmentation(one.get("segmentation"), size)
+        shape = self._mask(one.get("segmentation"), drawn.box, size, note, told)
         if isinstance(shape, list):
             polygons = tuple(part.reshape(-1, 2) for part in shape)
         elif shape is not None:
@@ -209,10 +228,26 @@ class _Reader(ShapeReader):
         self.names.add(name)
         return Drawn(name, drawn.box, polygons, rle, is_ignored)
 
+    def _mask(self, value: Any, box: Box, size: Size, note: Note, told: str) -> Segmentation:
+        """Return the mask of an object; None where it has none that can be used."""
+
+        def checked() -> Segmentation:
+            shape = read_segmentation(value, size)
+            if shape is None:
+                return None
+            extent = extent_of(shape, size)
+            if extent is None:
+                note(EMPTY_MASK)
+                return None
+            check_place(extent, box)
+            return shape
+
+        return self.check.attempt(told, "", checked)
+
     def _name(self, value: Any) -> str:
         """Return the class of a category: a name, or the place of one in the list."""
         categories = self._columns.categories
-        if is_text(value) and value:
+        if is_name(value):
             if categories and value not in {category.name for category in categories}:
                 raise RecordError("unknown category", f"class {value!r:.100} is not listed")
             return value

@@ -43,7 +43,14 @@ from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.label_studio import brush
 from synthaug.pipeline.formats.shape_reader import Note, ShapeReader
 from synthaug.pipeline.formats.source_files import SUFFIXES, find_file
-from synthaug.pipeline.formats.validation import RecordError, is_int, is_text, need, number
+from synthaug.pipeline.formats.validation import (
+    RecordError,
+    is_int,
+    is_name,
+    is_text,
+    need,
+    number,
+)
 
 _REGIONS = ("rectangle", "polygon", "ellipse", "brush")
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what an upload puts before a file's name
@@ -313,7 +320,7 @@ def _drawn(
             "turn it back in Label Studio and export again",
         )
     names = value.get(kind) or value.get("labels") or labels.get(str(region.get("id")), [])
-    if not isinstance(names, list) or len(set(map(str, names))) != 1 or not is_text(names[0]):
+    if not isinstance(names, list) or len(set(map(str, names))) != 1 or not is_name(names[0]):
         raise RecordError("bad label", f"it needs one label, not {names!r:.100}")
     return _of_kind(shape, names[0], value, size, note)
 

@@ -39,6 +39,7 @@ from synthaug.pipeline.formats.validation import (
     RecordError,
     clip_reason,
     inside_box,
+    is_name,
     is_text,
 )
 from synthaug.pipeline.formats.voc.write import CLASSES, write, write_splits
@@ -168,7 +169,9 @@ def _image_names(config: Config, base: Path, places: _Places, skipped: Skipped) 
     if is_whole and not file.is_file():
         files = places.annotations.rglob("*.xml")
         names = [path.relative_to(places.annotations).as_posix() for path in files]
-        return sorted(name.removesuffix(".xml") for name in names)
+        names = sorted(name.removesuffix(".xml") for name in names)
+        _note_images_without(names, places, skipped)
+        return names
     if not file.is_file():
         others = sorted({path.stem for path in (base / "ImageSets").rglob("*.txt")})[:8]
         known = ""
@@ -178,6 +181,15 @@ def _image_names(config: Config, base: Path, places: _Places, skipped: Skipped) 
             f"{file}: no such list{known}; correct the option split=, or use split=all"
         )
     return _listed_names(read_lines(file), file, skipped)
+
+
+def _note_images_without(names: list[str], places: _Places, skipped: Skipped) -> None:
+    """Count the images that have no annotation, wherever in a folder it may lie."""
+    annotated = {name.rsplit("/", 1)[-1].casefold() for name in names}
+    for stem, pictures in _by_stem(places.images).items():
+        if stem.rsplit("/", 1)[-1] not in annotated:
+            for picture in pictures:
+                skipped.note("image without an annotation file, left out", picture)
 
 
 def _list_file(folder: Path, split: str) -> Path:
@@ -256,7 +268,8 @@ def _exported_classes(file: Path) -> tuple[Category, ...]:
             categories.append(Category(int(c["id"]), c["name"], c["supercategory"], isthing))
     except (TypeError, KeyError, ValueError, OverflowError) as err:
         raise DatasetError(
-            f"{file}: is no list of classes (id, name, supercategory, isthing); delete it"
+            f"{file}: is no list of classes (id, name, supercategory, isthing) as synthaug writes "
+            "it; rename it, or name the classes with classes=FILE"
         ) from err
     names = {c.name for c in categories if is_text(c.name) and is_text(c.supercategory)}
     if len(names) < len(categories):
@@ -317,6 +330,8 @@ class _Reader:
                 boxes.append(found[1])
                 difficult.append(found[2])
         self._ids.add(name)
+        if (text_of(tree, "segmented") or "0").strip() not in ("0", ""):
+            self._skipped.unread["masks of images ('segmented')"] += 1
         frame = Frame(
             name,
             image,
@@ -385,6 +400,9 @@ class _Reader:
 
     def _object(self, element: Element, size: Size, image: str) -> tuple[str, Box, bool]:
         """Return the class, the box and whether it is difficult."""
+        for tag in ("name", "bndbox"):
+            if len(element.findall(tag)) > 1:
+                raise RecordError("bad value", f"an object has more than one {tag}")
         name = self._class(element)
         box = self._box(element, name, size, image)
         is_difficult = _difficult(element)
@@ -412,6 +430,8 @@ class _Reader:
             raise RecordError("missing key", "an object has no name")
         if name not in self._classes:
             name = name.strip()
+        if not is_name(name):
+            raise RecordError("bad value", "the name of an object is empty")
         if self._classes and name not in self._classes:
             raise RecordError("unknown category", f"class {name!r} is not among the classes")
         return name
@@ -472,8 +492,9 @@ def _flags(element: Element) -> Json:
         name = text_of(attribute, "name") or ""
         if name != "rotation":
             flags[name] = (text_of(attribute, "value") or "").strip()
-    if element.find("part") is not None:
-        flags["part"] = True
+    for shape in ("part", "polygon", "mask"):
+        if element.find(shape) is not None:
+            flags[shape] = True
     return flags
 
 

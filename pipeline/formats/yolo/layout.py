@@ -16,7 +16,7 @@ from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import numbered_categories
 from synthaug.pipeline.formats.source_files import images_below, read_lines, read_text
-from synthaug.pipeline.formats.validation import is_int, is_text
+from synthaug.pipeline.formats.validation import is_int, is_name, is_text
 from synthaug.pipeline.formats.yolo.rows import TASKS, Columns
 from synthaug.pipeline.formats.yolo.write import EXTRA, SPLITS
 
@@ -66,7 +66,7 @@ def _load(file: Path, hint: str = "") -> Described:
         raise DatasetError(f"{file}: cannot be read (No such file or directory){hint}")
     text, digest = read_text(file)
     try:
-        document = yaml.safe_load(text)
+        document = _UniqueKeys(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as err:
         raise DatasetError(f"{file}: not valid YAML ({one_line(err)}); correct the file") from err
     if not isinstance(document, dict):
@@ -75,6 +75,21 @@ def _load(file: Path, hint: str = "") -> Described:
             "data.yaml"
         )
     return Described(file, document, digest)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping: YAML would take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.YAMLError(f"the key {key.value[:100]!r} is there twice; keep one")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _from_names(file: Path, splits: dict[str, str]) -> Described:
@@ -147,7 +162,8 @@ def _class_names(value: Any, file: Path) -> list[str]:
     wrong = _first_wrong_name(names)
     if wrong is not None:
         raise DatasetError(
-            f"{file}: 'names' must list the classes as texts, not {wrong}; put the names in quotes"
+            f"{file}: 'names' must list the classes as texts, not {wrong}; correct it, "
+            "and put names that are numbers or yes and no in quotes"
         )
     return list(names)
 
@@ -161,7 +177,7 @@ def _first_wrong_name(names: Any) -> str | None:
     if not isinstance(names, list) or not names:
         return _describe(names)
     for name in names:
-        if not is_text(name):
+        if not is_name(name):
             return _describe(name)
     return None
 

@@ -202,8 +202,10 @@ def _polygon(values: list[float], size: Size, cuts: bool) -> tuple[Shape, float]
             "polygon outside the image",
             f"a point lies {excess:g} pixels outside the image of {width}x{height}",
         )
-    inner = points.clip(0, (width, height))
-    if (inner.min(0) >= inner.max(0)).any():
+    inner = points
+    if excess > 0:
+        inner = masks.cut_to_image(points, size)
+    if not len(inner) or (inner.min(0) >= inner.max(0)).any():
         raise RecordError("empty box", "the polygon has no extent inside the image")
     return inner, max(float(excess), 0.0)
 
@@ -211,7 +213,7 @@ def _polygon(values: list[float], size: Size, cuts: bool) -> tuple[Shape, float]
 def _holds_no_pixel(shape: Shape, size: Size) -> bool:
     """Whether a polygon [K, 2] covers no pixel."""
     polygon = shape.ravel()
-    if not masks.is_thin(polygon):
+    if not masks.may_be_empty(polygon, size):
         return False
     return not masks.area(masks.from_polygons([polygon], size))
 

@@ -282,3 +282,26 @@ def test_a_box_without_an_extent_is_a_pixel_of_the_image() -> None:
     _, tight, areas = masks.fill_boxes(boxes, (4, 6))
     assert areas.tolist() == [1, 1, 1, 1]
     assert tight.tolist() == [[2, 1, 3, 2], [5, 3, 6, 4], [5, 3, 6, 4], [0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("polygon", "expected"),
+    [
+        ([5, 5, 25, 5, 25, 25, 5, 25] * 2, True),  # around twice
+        ([-60, 30, -50, 30, -50, 90, 60, 90, 60, 99, -60, 99], True),  # around a corner, outside
+        ([5, 5, 25, 5, 25, 25, 5, 25, 5, 5], False),  # closed by its first point
+        ([0, 0, 80, 0, 80, 80, 0, 80], False),
+    ],
+)
+def test_polygons_that_may_hold_no_pixel_of_the_image(polygon, expected):
+    size = (80, 80)
+    assert masks.may_be_empty(np.array(polygon, float), size) == expected
+    assert (masks.area(masks.from_polygons([polygon], size)) == 0) == expected
+
+
+def test_the_part_in_the_image_is_cut_at_the_border_and_not_moved():
+    strip = np.array([[-100, 0], [-90, 0], [20, 50], [10, 50]], float)
+    inner = masks.cut_to_image(strip, (60, 90))
+    assert inner.min(0).tolist() == pytest.approx([0, 40 + 10 / 11])
+    assert inner.max(0).tolist() == [20, 50]
+    assert len(masks.cut_to_image(strip - 200, (60, 90))) == 0

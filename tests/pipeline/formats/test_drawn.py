@@ -125,6 +125,7 @@ def test_a_polygon_over_the_border_is_cut_in_its_box_and_mask() -> None:
         (square(3, 3)[:2], "bad mask"),
         (np.array([[1, 1], [5, np.nan], [9, 9]]), "bad mask"),
         (np.array([[1.2, 5.2], [9, 5.2], [5, 5.2]]), "empty mask"),
+        (np.concatenate([square(3, 3), square(3, 3)]), "empty mask"),
         (square(100, 100), "box outside the image"),
     ],
 )
@@ -240,3 +241,15 @@ def test_pictures_are_looked_for_where_the_option_says_then_beside(tmp_path: Pat
     assert tmp_path / "other" == image_folder(file, "other", tmp_path)
     with pytest.raises(DatasetError, match="no such folder; correct the option images="):
         image_folder(file, "none", tmp_path)
+
+
+def test_the_box_of_a_cut_polygon_is_that_of_its_visible_part() -> None:
+    strip = np.array([[-100.0, 0], [-90, 0], [20, 35], [10, 35]])
+    shape = drawn_polygons("a", [strip], SIZE, Notes())
+    assert (0, 28 + 7 / 11, 20, 35) == pytest.approx(shape.box)
+
+
+def test_polygons_in_parts_of_the_image_are_told_as_such() -> None:
+    part = np.array([[0.1, 0.1], [0.4, 0.1], [0.4, 0.4]])
+    with pytest.raises(RecordError, match="are its points parts of the image, 0 to 1"):
+        drawn_polygons("a", [part], SIZE, Notes())

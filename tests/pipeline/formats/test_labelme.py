@@ -236,3 +236,12 @@ def test_other_json_and_unlisted_classes_are_named(tmp_path: Path) -> None:
 def test_boxes_that_are_parts_of_the_image_are_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="1 of 1 bboxes lie within the first pixel"):
         opened(tmp_path, shape("rectangle", [[0.1, 0.2], [0.5, 0.75]]))
+
+
+def test_a_rectangle_of_four_turned_corners_is_told(tmp_path: Path) -> None:
+    corners: list[list[float]] = [[20, 2], [30, 12], [20, 22], [10, 12]]
+    table = opened(tmp_path, shape("rectangle", corners))
+    assert [10, 2, 30, 22] == table[0].objects.boxes[0].tolist()
+    assert 1 == table.skipped["box drawn at an angle, taken as the upright box around it"]
+    upright: list[list[float]] = [[10, 2], [30, 2], [30, 22], [10, 22]]
+    assert not opened(tmp_path, shape("rectangle", upright)).skipped

@@ -22,6 +22,7 @@ from synthaug.pipeline.formats.validation import (
     flag,
     inside_box,
     is_int,
+    is_name,
     is_text,
     key_of,
     need,
@@ -179,3 +180,40 @@ def test_in_images_of_a_few_pixels_such_boxes_are_right() -> None:
     units = BoxUnits()
     units.see((0, 0, 1, 1), (7, 100))
     units.check(Path("a.json"))
+
+
+CORNERS = (10.0, 5.0, 30.0, 20.0)  # 300 pixels as corners, 600 as sides
+
+
+@pytest.mark.parametrize(
+    ("areas", "message"),
+    [
+        ([300.0, 300], "2 of 2 bboxes have the area or the mask of two corners"),
+        ([300.0, None, 300], "2 of 3 bboxes"),
+        ([600.0, 300], ""),
+        ([None, "300", True], ""),
+    ],
+)
+def test_corners_are_told_by_their_areas_where_most_have_them(
+    areas: list[object], message: str
+) -> None:
+    units = BoxUnits()
+    for area in areas:
+        units.see(CORNERS, SIZE, area)
+    if not message:
+        units.check(Path("a.json"))
+        return
+    with pytest.raises(DatasetError, match=f"{message}.*x, y, width, height"):
+        units.check(Path("a.json"))
+
+
+def test_corners_are_told_by_their_masks() -> None:
+    units = BoxUnits(boxes=2)
+    units.see_extent(CORNERS, (10, 5, 30, 20))
+    units.see_extent(CORNERS, (10, 5, 40, 25))  # the very place of x, y, width, height
+    assert 1 == units.corners
+
+
+@pytest.mark.parametrize("value", ["", " ", None, 3, "\ud800"])
+def test_what_shows_nothing_is_no_name(value: object) -> None:
+    assert not is_name(value)

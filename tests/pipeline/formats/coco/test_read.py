@@ -445,3 +445,13 @@ def test_real_scenes_survive_a_round_trip(tmp_path):
     assert [[]] * len(again) == [differences(a, b) for a, b in zip(original, again, strict=True)]
     renamed = replace(original[0], image_id="x")
     assert differences(renamed, again[0]) == ["image_id"]
+
+
+def test_boxes_written_as_corners_are_told_by_their_areas(tmp_path):
+    content = document()
+    for record in content["annotations"]:
+        record["bbox"] = [2, 1, 6, 5]
+        record["area"] = 16
+        record.pop("segmentation", None)
+    with pytest.raises(DatasetError, match="of two corners x1 y1 x2 y2"):
+        opened(tmp_path, content)

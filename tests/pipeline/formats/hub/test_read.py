@@ -262,3 +262,23 @@ def test_boxes_that_are_parts_of_the_image_are_named_whatever_the_option(tmp_pat
     for option in ("", "?boxes=xyxy", "?boxes=xywh&on_bad=skip"):
         with pytest.raises(DatasetError, match=r"3 of 3 bboxes lie within the first pixel.*0 to 1"):
             opened(tmp_path, *rows, option=option)
+
+
+@pytest.mark.parametrize(
+    ("polygon", "reason"),
+    [
+        ([0, 0, 4, 0, 4, 4, 0, 4], "mask elsewhere than its box"),
+        ([10, 10, 30, 10, 30, 24] * 2, "empty mask, the object keeps its box"),
+        ([10, 10, 30, 10], "bad mask"),
+    ],
+)
+def test_a_mask_that_cannot_be_goes_and_its_box_stays(
+    polygon: list[float], reason: str, tmp_path: Path
+) -> None:
+    wrong = row()
+    wrong["objects"]["segmentation"] = [[polygon]]
+    table = opened(tmp_path, wrong, option="?boxes=xywh&on_bad=skip")
+    assert [10, 10, 35, 25] == first_box(table)
+    assert (None,) == tuple(table[0].objects.rle)
+    (name,) = table.skipped.names[reason]
+    assert "row 0: object 1" in name

@@ -218,3 +218,8 @@ def test_its_yolo_coco_and_voc_folders_are_read_as_they_come(tmp_path: Path) -> 
         table = open_dataset(f"{form}:x", tmp_path)
         assert table[0].objects.boxes.tolist() == [expected]
         assert table.categories[0].name == "cat"
+
+
+def test_a_label_that_shows_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="region 1: it needs one label, not"):
+        opened(tmp_path, task(region("rectanglelabels", "", x=1, y=1, width=5, height=5)))

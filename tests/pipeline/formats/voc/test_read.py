@@ -241,3 +241,38 @@ def test_boxes_that_are_parts_of_the_image_are_told(folder: Path) -> None:
     (folder / "Annotations" / "a.xml").write_text(text(objects))
     with pytest.raises(DatasetError, match="1 of 1 bboxes lie within the first pixel"):
         open_dataset("voc:.", folder)
+
+
+def test_an_image_without_an_annotation_is_named_where_all_are_read(folder: Path) -> None:
+    Image.new("RGB", (40, 20)).save(folder / "JPEGImages" / "b.jpg")
+    reason = "image without an annotation file, left out"
+    assert {reason: ["b.jpg"]} == open_dataset("voc:.?split=all", folder).skipped.names
+    assert not open_dataset("voc:.", folder).skipped  # the list leaves it out
+
+
+@pytest.mark.parametrize(
+    ("objects", "message"),
+    [
+        (OBJECT.format(name=" ", hard=0), "object 1: the name of an object is empty"),
+        (OBJECT.format(name="dog</name><name>cat", hard=0), "an object has more than one name"),
+    ],
+)
+def test_an_object_has_one_name(folder: Path, objects: str, message: str) -> None:
+    (folder / "Annotations" / "a.xml").write_text(text(objects))
+    with pytest.raises(DatasetError, match=message):
+        open_dataset("voc:.", folder)
+
+
+def test_masks_and_polygons_are_counted_as_not_kept(folder: Path) -> None:
+    polygon = "<polygon><x1>1</x1><y1>1</y1></polygon>"
+    objects = OBJECT.format(name="dog", hard=0).replace("<bndbox>", f"{polygon}<bndbox>", 1)
+    content = text(objects).replace("<size>", "<segmented>1</segmented><size>")
+    (folder / "Annotations" / "a.xml").write_text(content)
+    unread = open_dataset("voc:.", folder).skipped.unread
+    assert 1 == unread["'polygon' of objects"] == unread["masks of images ('segmented')"]
+
+
+def test_somebody_elses_classes_json_is_told_with_a_way_out(folder: Path) -> None:
+    (folder / "classes.json").write_text('["dog"]')
+    with pytest.raises(DatasetError, match="rename it, or name the classes with classes=FILE"):
+        open_dataset("voc:.", folder)

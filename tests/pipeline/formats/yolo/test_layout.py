@@ -212,3 +212,14 @@ def test_a_folder_of_an_option_may_itself_be_the_one_called_images(tmp_path: Pat
         )
     with pytest.raises(DatasetError, match="no such folder; correct the option images="):
         listed(described, images=tmp_path / "none")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="the key 'names' is there twice; keep one"):
+        told(tmp_path, "train: a\nnames: [cat, dog]\nnames: [dog, cat]\n")
+
+
+def test_a_class_without_a_name_is_refused() -> None:
+    for name in ("", " "):
+        with pytest.raises(DatasetError, match="'names' must list the classes as texts"):
+            categories_of({"names": [name, "dog"]}, FILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -59,7 +60,7 @@ def test_what_sticks_out_by_more_is_refused_or_cut_where_asked() -> None:
     own = reader(cuts=True)
     _, (box, polygon) = read(f"{far}\n0 -0.1 0.5 0.5 0.1 0.5 0.9", own)
     assert [0, 5, 12, 15] == pytest.approx(box.tolist())
-    assert [0, 10] == polygon[0].tolist()
+    assert (0, 26 / 3) == pytest.approx(tuple(polygon[0].tolist()))  # where the edge enters
     assert {CUT: 2} == dict(own.skipped)
     with pytest.raises(RecordError, match="no extent inside the image"):
         read("0 -0.5 0.1 -0.5 0.9 -0.2 0.5", reader(cuts=True))
@@ -135,3 +136,17 @@ def test_confidence_and_track_are_told_from_triangles() -> None:
 def test_turned_boxes_are_polygons_like_others() -> None:
     corners = np.array([[0.3, 0.4], [0.6, 0.3], [0.7, 0.6], [0.4, 0.7]]).ravel().tolist()
     assert "" == seen([0, *corners])
+
+
+def test_an_outline_around_twice_has_no_pixel_and_the_box_stays() -> None:
+    own = reader()
+    once = "0.1 0.2 0.5 0.2 0.5 0.8 0.1 0.8"
+    _, (shape,) = read(f"0 {once} {once}", own)
+    assert [4, 4, 20, 16] == pytest.approx(shape.tolist())
+    assert {"empty mask, the object keeps its box": 1} == dict(own.skipped)
+
+
+def test_a_polygon_that_is_cut_keeps_its_shape() -> None:
+    """Of a square on its corner 300 pixels are visible; points that were moved leave 200."""
+    _, (shape,) = read("0 -0.5 0.5 0 -0.5 0.5 0.5 0 1.5", reader(cuts=True))
+    assert 300 == pytest.approx(cv2.contourArea(shape.astype(np.float32)))
