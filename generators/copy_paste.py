@@ -177,6 +177,7 @@ class Cutout:
     box: tuple[int, int, int, int]  # xyxy of the object inside the cutout, whole pixels
     label: Floats  # [4] xyxy of the box in its annotation, inside the cutout
     by_box: bool  # it has no mask in its annotation
+    outlined: bool  # core is its outline: that of its mask, or one that was found
 
     def at_size(self, size: tuple[int, int]) -> Cutout:
         """Return the same object with a box of (h, w) pixels.
@@ -205,7 +206,7 @@ class Cutout:
         label = (self.label - corner) * scale + new_corner
         zoomed_pixels = zoomed[..., :3]
         zoomed_core = zoomed[..., 3]
-        return Cutout(zoomed_pixels, zoomed_core, box, label, self.by_box)
+        return Cutout(zoomed_pixels, zoomed_core, box, label, self.by_box, self.outlined)
 
     def mirror(self) -> Cutout:
         """Return its mirror image."""
@@ -216,7 +217,7 @@ class Cutout:
         label = _floats(width - right, top, width - left, bottom)
         pixels = self.pixels[:, ::-1]
         core = self.core[:, ::-1]
-        return Cutout(pixels, core, box, label, self.by_box)
+        return Cutout(pixels, core, box, label, self.by_box, self.outlined)
 
     def turn(self) -> Cutout:
         """Return it turned by 90 degrees, counterclockwise."""
@@ -227,7 +228,7 @@ class Cutout:
         label = _floats(top, width - right, bottom, width - left)
         pixels = np.rot90(self.pixels)
         core = np.rot90(self.core)
-        return Cutout(pixels, core, box, label, self.by_box)
+        return Cutout(pixels, core, box, label, self.by_box, self.outlined)
 
 
 def _floats(*values: float) -> Floats:
@@ -266,7 +267,7 @@ def cut(
     corner = _floats(left, top, left, top)
     own_label = np.asarray(label, np.float32) - corner
     core_around = core[top:bottom, left:right]
-    return Cutout(pixels, core_around, inside, own_label, mask is None)
+    return Cutout(pixels, core_around, inside, own_label, mask is None, mask is not None)
 
 
 def _whole_pixels(low: float, high: float, length: int) -> tuple[int, int]:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from synthaug.pipeline.batches.automatic_mask import automatic_mask
 from synthaug.pipeline.batches.draw import Draw
 from synthaug.pipeline.batches.pixels import Pixels
-from synthaug.pipeline.core.arrays import Flags
+from synthaug.pipeline.core.arrays import Bytes, Flags
 from synthaug.pipeline.core.boxes import mirror_boxes
 from synthaug.pipeline.core.masks import decode
 from synthaug.pipeline.core.scene import Dataset, Objects
@@ -73,11 +74,11 @@ def photo_batches(
         scene, image = pixels[index]
         is_instance = scene.objects.isthing & ~scene.objects.iscrowd
         objects = scene.objects.select(is_instance)
+        mask_of = partial(_mask_of, objects, image, mirrored)
         boxes = objects.boxes
         if mirrored:
             image = image[:, ::-1]
             boxes = mirror_boxes(boxes, scene.width)
-        mask_of = partial(_mask_of, objects, scene.size, mirrored)
         return Photo(image, objects.category.astype(np.int64), boxes, drawn_for, mask_of)
 
     def batch(step: int) -> PhotoBatch:
@@ -96,12 +97,16 @@ def photo_batches(
     return batch
 
 
-def _mask_of(objects: Objects, size: tuple[int, int], mirrored: bool, number: int) -> Flags | None:
-    """Return the mask [H, W] of an object; None where it has none, or an empty one."""
+def _mask_of(objects: Objects, image: Bytes, mirrored: bool, number: int) -> Flags | None:
+    """Return the mask [H, W] of an object of an image; None where none is known.
+
+    Of one without a mask it is that of its color, where this is sound.
+    """
     rle = objects.rle[number]
     if rle is None:
-        return None
-    mask = decode(rle, size)
-    if not mask.any():
+        mask = automatic_mask(image, objects.boxes[number])
+    else:
+        mask = decode(rle, image.shape[:2])
+    if mask is None or not mask.any():
         return None
     return mask[:, ::-1] if mirrored else mask

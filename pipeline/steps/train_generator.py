@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from synthaug.pipeline.batches.joint import JointBatch
 
 NEEDS = ("ingest", "pseudo_label")
-VERSION = 3
+VERSION = 4
 WEIGHTS = "generator.safetensors"
 DETECTOR = "joint_detector.safetensors"  # that has learnt along
 PUBLISHES = (Published(WEIGHTS, "checkpoints"), Published(DETECTOR, "checkpoints"))

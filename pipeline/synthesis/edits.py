@@ -102,11 +102,12 @@ class EditConditioning(RealImageConditioning):
         paint = partial(paint_with, sampler)
         repaints = "redraw" in self.uses
         examples: list[Bank] = []
+        by_outline = replace(config, cut="auto")
         if shows_examples(self.job):
-            examples.append(bank)
+            examples.append(replace(bank, config=by_outline))
         if self.job.synthesize.examples == "all":
             further, further_bare = pseudo_labelled_images(trained)
-            examples.append(Bank.of(further, further_bare, config, surest(further_bare)))
+            examples.append(Bank.of(further, further_bare, by_outline, surest(further_bare)))
         return EditSynthesizer(
             bank, paint, self.job.synthesize, plan.flip, plan.uses, repaints, examples
         )
@@ -221,7 +222,14 @@ class EditSynthesizer:
             if painting.shows == "object":
                 rng = rng_for(seed, "example", number)
                 bank = lender_of(self._examples, painting.category, rng)
-                cutout = bank.draw(painting.category, rng, painting.box, own_image, painting.mask)
+                cutout = bank.draw(
+                    painting.category,
+                    rng,
+                    like=painting.box,
+                    elsewhere=own_image,
+                    outline=painting.mask,
+                    outlined=True,
+                )
             if cutout is not None:
                 painting = replace(painting, example=example_of(cutout))
             paintings.append(painting)
@@ -258,12 +266,15 @@ class EditSynthesizer:
 
 
 def example_of(cutout: Cutout) -> Example:
-    """Return a cutout without what is around its box."""
+    """Return a cutout without what is around its box.
+
+    With its outline, where that is known.
+    """
     from synthaug.generators.base import Example
 
     x0, y0, x1, y1 = cutout.box
     pixels = np.rint(cutout.pixels[y0:y1, x0:x1]).clip(0, 255)
-    mask = None if cutout.by_box else cutout.core[y0:y1, x0:x1]
+    mask = cutout.core[y0:y1, x0:x1] if cutout.outlined else None
     return Example(pixels.astype(np.uint8), mask)
 
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from synthaug.generators import copy_paste
 from synthaug.generators.copy_paste import Config, Cutout, Piece
+from synthaug.pipeline.batches.automatic_mask import automatic_mask
 from synthaug.pipeline.batches.pixels import Pixels, ScenePixels
 from synthaug.pipeline.core.arrays import Bytes, Flags, Floats32, Ints
 from synthaug.pipeline.core.masks import decode, tight_boxes
 from synthaug.pipeline.core.scene import Dataset, Objects, Scene
 from synthaug.pipeline.planning.surfaces import seen_surfaces
-from synthaug.pipeline.synthesis.automatic_mask import automatic_mask
 
 TRIES = 8  # objects of a class drawn for a box; the one nearest in size and shape is taken
 OUTLINE = 16  # pixels per side at which outlines are compared
@@ -96,20 +96,29 @@ class Bank:
         like: Box | None = None,
         elsewhere: str = "",
         outline: Flags | None = None,
+        outlined: bool = False,
     ) -> Cutout | None:
         """Return an object of a class, mirrored, turned and scaled as drawn.
 
         None where there is none. With a box `like` [4] it is, of some objects drawn, the one
-        nearest in size and shape; with an `outline` [H, W] in that box, in its outline too. Objects
+        nearest in size and shape; with an `outline` [H, W] in that box, in its outline too; where
+        `outlined` asks for it, the nearest of which it is known where they end, if any is. Objects
         cut off by the border of their image, and those of the image `elsewhere`, are drawn only
         where there are no others.
         """
-        chosen = self._draw(category, rng, like, elsewhere, outline)
-        if chosen is None:
+        ranked = self._draw(category, rng, like, elsewhere, outline)
+        if not ranked:
             return None
         config = self.config
         zoom = config.zoom ** rng.uniform(-1.0, 1.0)
+        chosen = ranked[0]
         cutout = self._cutout(chosen, zoom)
+        if outlined and not cutout.outlined:
+            for position in ranked[1:]:
+                other = self._cutout(position, zoom)
+                if other.outlined:
+                    chosen, cutout = position, other
+                    break
         mirrored = rng.random() < config.mirror
         if outline is not None and like is not None:
             straight, turned_over = self._overlaps(chosen, outline_in_box(outline, like))
@@ -130,9 +139,10 @@ class Bank:
         None where there is none. It is drawn as one like the box, keeps its shape, and takes the
         box's centre and area.
         """
-        chosen = self._draw(category, rng, box)
-        if chosen is None:
+        ranked = self._draw(category, rng, box)
+        if not ranked:
             return None
+        chosen = ranked[0]
         height, width = _sides(box)
         own_height, own_width = self.size[chosen].tolist()
         own_area = max(1e-6, own_height * own_width)
@@ -153,8 +163,11 @@ class Bank:
         like: Box | None,
         elsewhere: str = "",
         outline: Flags | None = None,
-    ) -> int | None:
-        """Return the position of an object of a class; None where there is none."""
+    ) -> list[int]:
+        """Return the positions of objects drawn of a class, the one to take first.
+
+        Without anything to be like it is one; [] where the class has none.
+        """
         candidates = np.flatnonzero(self.category == category)
         of_others = candidates[self.image[candidates] != self.index_of.get(elsewhere, -1)]
         if len(of_others):
@@ -163,9 +176,9 @@ class Bank:
         if len(whole):
             candidates = whole
         if not len(candidates):
-            return None
+            return []
         if like is None:
-            return int(candidates[rng.integers(len(candidates))])
+            return [int(candidates[rng.integers(len(candidates))])]
         drawn = candidates[rng.integers(len(candidates), size=TRIES)]
         sides = np.array(_sides(like), np.float32)
         ratio = self.size[drawn] / sides  # [TRIES, 2]
@@ -174,7 +187,8 @@ class Bank:
             wanted = outline_in_box(outline, like)
             overlaps = [max(self._overlaps(position, wanted)) for position in drawn.tolist()]
             distance = distance + 1 - np.array(overlaps)
-        return int(drawn[distance.argmin()])
+        nearest_first: list[int] = drawn[distance.argsort(kind="stable")].tolist()
+        return list(dict.fromkeys(nearest_first))
 
     def _overlaps(self, position: int, wanted: Flags) -> tuple[float, float]:
         """Return how well an object has an outline, as it is and mirrored (0 to 1).

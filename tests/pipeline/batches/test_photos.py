@@ -15,7 +15,7 @@ from synthaug.pipeline.batches.draw import Draw, draw_for
 from synthaug.pipeline.batches.photos import HeldOut, held_out_indices, photo_batches
 from synthaug.pipeline.core.images import decode, encode
 from synthaug.pipeline.core.masks import decode_all, encode_with_boxes
-from synthaug.pipeline.core.scene import Dataset, ImageRef, Scene, SceneList
+from synthaug.pipeline.core.scene import Category, Dataset, ImageRef, Objects, Scene, SceneList
 from synthaug.pipeline.formats.reference import open_dataset
 
 HELD_OUT = HeldOut(share=0.25, every=3)
@@ -154,6 +154,29 @@ def test_masks_are_those_of_the_objects_mirrored_with_the_photo(table: Dataset) 
                 rows, columns = np.nonzero(mask)
                 tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
                 assert np.allclose(tight, box, atol=1.0)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_an_object_without_a_mask_has_that_of_its_color_mirrored_with_the_photo(flip: bool) -> None:
+    rows, columns = np.mgrid[:40, :60] + 0.5
+    disc = (rows - 20) ** 2 + (columns - 18) ** 2 <= 81
+    pixels = np.where(disc[..., None], 60, 200).astype(np.uint8).repeat(3, 2)
+    boxes = [[9, 11, 27, 29], [40, 5, 52, 17]]  # around the disc, and around nothing
+    objects = Objects.build([0, 0], boxes)
+    image = ImageRef(encode(pixels, "png"))
+    scenes = [Scene(f"disc-{k}", 40, 60, image, objects) for k in range(8)]
+    batches = photo_batches(
+        [SceneList((Category(1, "disc"),), scenes)], Draw(8, 8, 5), HeldOut(share=0.0), flip
+    )
+    photos = batches(1).photos
+    for photo in photos:
+        assert photo.mask_of is not None
+        mask = photo.mask_of(0)
+        is_dark = photo.image[..., 0] == 60
+        assert mask is not None and np.array_equal(mask, is_dark)
+        assert photo.mask_of(1) is None
+    mirrored = sum(bool(photo.boxes[0, 0] > 30) for photo in photos)
+    assert 0 < mirrored < 8 if flip else mirrored == 0
 
 
 def test_which_photos_are_held_out_is_decided_by_the_seed_of_the_draw(table: Dataset) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pytest
 
 from synthaug.generators.base import Edit, EditedPhoto, Samples
 from synthaug.generators.copy_paste import Config as PasteConfig
@@ -26,8 +27,8 @@ from synthaug.pipeline.core.scene import (
     SceneList,
 )
 from synthaug.pipeline.planning.planner import ADDED, is_mirrored
-from synthaug.pipeline.synthesis.edits import EditSynthesizer, paint_with
-from synthaug.pipeline.synthesis.object_bank import Bank
+from synthaug.pipeline.synthesis.edits import EditSynthesizer, example_of, paint_with
+from synthaug.pipeline.synthesis.object_bank import Bank, cutout_of
 
 CATEGORIES = (Category(1, "cell"), Category(2, "platelet"), Category(3, "smear"))
 HEIGHT, WIDTH = 40, 60
@@ -415,6 +416,32 @@ def test_an_object_is_painted_after_one_of_its_class_in_another_image() -> None:
     assert cell.example.pixels.shape == (12, 18, 3)
     assert int(cell.example.pixels.max()) in (20, 30)
     assert np.array_equal(cell.example.pixels, again.paintings[0].example.pixels)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_an_example_with_a_box_alone_has_its_outline_where_color_shows_it(shown: bool) -> None:
+    rows, columns = np.mgrid[:30, :30] + 0.5
+    disc = (rows - 15) ** 2 + (columns - 15) ** 2 <= 64
+    pixels = np.where(disc[..., None] & shown, 60, 200).astype(np.uint8).repeat(3, 2)
+    cutout = cutout_of(
+        Scene(
+            "disc",
+            30,
+            30,
+            ImageRef(encode(pixels, "png")),
+            Objects.build([0], boxes((7, 7, 23, 23))),
+        ),
+        pixels,
+        0,
+        1.0,
+        PasteConfig(cut="auto"),
+    )
+    example = example_of(cutout)
+    if not shown:
+        assert example.mask is None
+        return
+    assert example.mask is not None
+    assert np.array_equal(example.mask > 0.5, disc[7:23, 7:23])
 
 
 def test_pseudo_labelled_objects_are_shown_where_the_job_lends_them() -> None:

@@ -189,6 +189,31 @@ def test_an_object_without_a_mask_is_cut_as_the_job_says(way: Any, area: int) ->
     assert left == round(left) and top == round(top)
 
 
+def test_an_example_is_one_whose_outline_is_known_if_any_is() -> None:
+    plain = np.full((40, 40, 3), 200, np.uint8)
+    flat = Scene(
+        "flat", 40, 40, ImageRef(encode(plain, "png")), Objects.build([0], [[13, 14, 27, 27]])
+    )
+    box = np.array([0, 0, 14, 13], np.float32)  # as large as the box in which nothing is seen
+    config = Config(cut="auto", blends=("none",), mirror=0.0)
+    some = SceneList(CLASSES, [flat, *discs(1)])
+    bank = Bank.of(some, some, config)
+    rng = np.random.default_rng
+    nearest = [bank.draw(0, rng(seed), box) for seed in range(8)]
+    assert any(cutout is not None and not cutout.outlined for cutout in nearest)
+    both = 0
+    for seed in range(8):
+        cutout = bank.draw(0, rng(seed), box, outlined=True)
+        assert cutout is not None
+        both += cutout.outlined
+        assert cutout.mirror().outlined == cutout.turn().outlined == cutout.outlined
+        assert cutout.at_size((30, 20)).outlined == cutout.outlined
+    assert both >= 7, "eight draws of two objects miss one of them once in 128 times"
+    none = SceneList(CLASSES, [flat])
+    alone = Bank.of(none, none, config).draw(0, rng(0), box, outlined=True)
+    assert alone is not None and not alone.outlined
+
+
 def test_an_object_with_a_mask_is_cut_by_its_box_where_the_job_says_so() -> None:
     mask = np.zeros((1, 20, 20), bool)
     mask[0, 3:7, 4:12] = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synthaug.pipeline.synthesis.automatic_mask import automatic_mask
+from synthaug.pipeline.batches.automatic_mask import automatic_mask
 
 BOX = np.array([20, 16, 44, 40], np.float32)
 
