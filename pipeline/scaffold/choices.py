@@ -49,6 +49,7 @@ def choose(given: Given) -> Choices:
         Section("", (Key("name", given.name),)),
         Section("data", tuple(_data(given))),
         Section("detector", tuple(detector_keys(given, derived, amounts.detector_steps))),
+        Section("pseudo_label", tuple(_pseudo_label(given))),
         Section("generator", tuple(generator_keys(given, amounts.generator_steps))),
         Section("train_generator", tuple(training_keys(given))),
         Section("plan", tuple(_plan(given, amounts))),
@@ -132,7 +133,15 @@ def _named(pair: Pair) -> tuple[str, str]:
     return names[0], names[1]
 
 
-# --- plan, production, scores ---
+# --- pseudo-labels, plan, production, scores ---
+
+
+def _pseudo_label(given: Given) -> list[Key]:
+    """Return the rule that an in-filler wants: of plain unlabelled photos it learns as well."""
+    if given.system == MAPS or not given.roles.unlabelled.reference:
+        return []
+    why = "a wrong label teaches the in-filler a wrong thing, a missing one nothing"
+    return [Key("rule", "precision", why)]
 
 
 def _plan(given: Given, amounts: Amounts) -> list[Key]:

@@ -76,6 +76,8 @@ def _sizes(config: Any, measured: Measured) -> list[Key]:
     seen = measured.objects[1] * shorter
     size = f"shorter side; images are {measured.longer}x{measured.shorter}"
     anchors = tuple(round(side) for side in config.anchor_sizes)
+    stride = config.resolved().finest_stride
+    small = measured.objects[0] * shorter
     return [
         Key(
             "image_size",
@@ -83,5 +85,6 @@ def _sizes(config: Any, measured: Measured) -> list[Key]:
             f"{size}, their median object becomes {seen:.0f} pixels of {now:.0f}",
         ),
         Key("max_size", config.max_size, "the longer side at most"),
+        Key("finest_stride", stride, f"pixels of a cell; a small object has {small:.0f}, resized"),
         Key("anchor_sizes", anchors, "a small to a large object (10 % to 95 % quantile), resized"),
     ]

@@ -27,7 +27,7 @@ class Rate:
 # pixels per second, of images as the network sees them; what was measured on one thread is counted
 # as 1.2 times as much on two, as the in-filler gains (24 to 26 and 30.0 windows a second)
 LEARN = {  # backbone of the detector -> forth, back and a step of the optimizer
-    "lite0": Rate(1.05e6, 0.80e6, "docs/detectors.md: 0.35 and 0.46 s a step of 4 x 240 x 320"),
+    "lite0": Rate(1.6e6, 1.2e6, "docs/detectors.md: 1.6 CPU s a step of 8 x 448 x 597, stride 8"),
     "small": Rate(2.46e6, 2.46e6, "docs/detectors.md: 0.15 s a step of 4 x 240 x 320"),
 }
 DETECT = {  # both mirror images are looked at

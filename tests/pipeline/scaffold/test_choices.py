@@ -131,9 +131,29 @@ def test_the_size_and_the_anchors_are_those_that_a_run_would_derive() -> None:
     keys = values(choose(given(facts([100], side=60))))
     assert 192 == keys["detector.image_size"]  # 48 of 60 pixels, in multiples of 32
     assert 256 == keys["detector.max_size"]
+    assert 8 == keys["detector.finest_stride"]
     anchors = keys["detector.anchor_sizes"]
+    assert 3 == len(anchors)  # a level each, from that stride on
     assert anchors[0] == pytest.approx(48, abs=1)
     assert all(np.diff(anchors) > 0)
+
+
+def test_small_objects_get_fine_cells() -> None:
+    keys = values(choose(given(facts([100], side=4))))
+    assert 4 == keys["detector.finest_stride"]
+    assert 4 == len(keys["detector.anchor_sizes"])
+
+
+def test_an_in_filler_wants_pseudo_labels_that_are_right() -> None:
+    photos, maps = given(TAIL), given(facts([50, 40], has_map=True))
+    assert "pseudo_label.rule" not in values(choose(photos)), "nothing is unlabelled"
+    roles = replace(ROLES, unlabelled=Role("images:more"))
+    rules = []
+    for found in (photos, maps):
+        more = {**found.facts, "unlabelled": facts([0, 0, 0])}
+        keys = values(choose(replace(found, roles=roles, facts=more)))
+        rules.append(keys.get("pseudo_label.rule"))
+    assert ["precision", None] == rules
 
 
 def test_without_the_package_the_backbone_is_small_and_says_what_to_install(
