@@ -15,6 +15,7 @@ from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import DatasetError, JobError, one_line, printable
 from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.formats import FORMATS, load_format
+from synthaug.pipeline.formats.merge import with_classes
 from synthaug.pipeline.formats.recognize import (
     LABELLED,
     UNLABELLED,
@@ -28,9 +29,9 @@ from synthaug.pipeline.leaks.pairs import EVALUATION
 from synthaug.pipeline.scaffold.choices import Choices, choose
 from synthaug.pipeline.scaffold.given import Given
 from synthaug.pipeline.scaffold.job_text import LATE, classes_text, duration_text, job_text
-from synthaug.pipeline.scaffold.measure import copies, look_at_splits
+from synthaug.pipeline.scaffold.measure import SplitFacts, copies, look_at_splits
 from synthaug.pipeline.scaffold.rates import this_machine
-from synthaug.pipeline.scaffold.roles import Roles, choose_roles
+from synthaug.pipeline.scaffold.roles import Role, Roles, choose_roles
 from synthaug.pipeline.steps.contract import load_steps
 from synthaug.pipeline.steps.inputs import Inputs, check_split, open_inputs
 
@@ -67,12 +68,16 @@ def init(request: Request, progress: Progress) -> Iterator[str]:
     out = _out_file(request, name)
     roles = _roles(request, names, Path(root))
     yield from _told(roles)
-    inputs = _opened(name, root, roles)
-    given = _measured(name, root, roles, inputs, request.minutes, progress)
+    draft, inputs = _opened(name, root, roles)
+    test, roles = _test_table(roles, inputs, Path(root))
+    facts = _looked_at(draft, inputs, test, progress)
+    given = Given(name, root, roles, facts, copies(facts), this_machine(), request.minutes)
     choices = choose(given)
     text = job_text(given, choices, str(out))
-    _check(text, given, inputs)
+    _check(text, name, inputs)
     _write(out, text)
+    if roles.test.why and not roles.test.reference:
+        yield f"{'note:':<12}test: {printable(roles.test.why)}"
     yield from _summary(given, choices)
     yield f"wrote {printable(str(out))}: every value with its reason, to be changed as you like"
     yield next_step(("run", str(out), "--dry-run"))
@@ -272,7 +277,7 @@ def _told(roles: Roles) -> Iterator[str]:
 # --- what the data holds ---
 
 
-def _opened(name: str, root: str, roles: Roles) -> Inputs:
+def _opened(name: str, root: str, roles: Roles) -> tuple[Job, Inputs]:
     """Open the splits as a run of the job would."""
     data = {
         "root": root,
@@ -281,33 +286,61 @@ def _opened(name: str, root: str, roles: Roles) -> Inputs:
         "validation": roles.validation.reference,
         "on_bad": "skip",
     }
-    return open_inputs(build({"name": name, "data": data}, name))
+    draft = build({"name": name, "data": data}, name)
+    return draft, open_inputs(draft)
 
 
-def _measured(
-    name: str, root: str, roles: Roles, inputs: Inputs, minutes: float, progress: Progress
-) -> Given:
-    """Look at every image of the splits, and at those of the test."""
+def _test_table(roles: Roles, inputs: Inputs, root: Path) -> tuple[Dataset | None, Roles]:
+    """Return the images of the test, and the roles without it where it cannot be used.
+
+    A job can do without them: those of benchmarks have no labels, or none of these classes.
+    """
+    reference = roles.test.reference
+    if not reference:
+        return None, roles
+    key = EVALUATION
+    why = "its labels hold no object"
+    try:
+        table = open_dataset(reference, root, key, {"on_bad": "skip"})
+        table = with_classes(table, inputs.categories, key, "data.labelled")
+        if any(len(scene.objects.without_crowds()) for scene in table):
+            return table, roles
+    except DatasetError as err:
+        why = str(err)
+    return None, replace(roles, test=Role("", f"{reference} cannot be used: {why}"))
+
+
+def _looked_at(
+    draft: Job, inputs: Inputs, test: Dataset | None, progress: Progress
+) -> dict[str, SplitFacts]:
+    """Look at every image; DatasetError for a split without an image or object."""
     splits: dict[str, Dataset] = dict(inputs.splits)
-    if roles.test.reference:
-        options = {"on_bad": "skip"}
-        splits[EVALUATION] = open_dataset(
-            roles.test.reference, Path(root), "trial.evaluation", options
-        )
+    if test is not None:
+        splits[EVALUATION] = test
     facts = look_at_splits(splits, progress)
-    return Given(name, root, roles, facts, copies(facts), this_machine(), minutes)
+    for split, table in inputs.splits.items():
+        if split != "unlabelled":
+            found = facts[split]
+            _check_readable(split, found)
+            check_split(draft, split, table, found.num_images, found.num_objects)
+    return facts
 
 
-def _check(text: str, given: Given, inputs: Inputs) -> Job:
+def _check_readable(split: str, facts: SplitFacts) -> None:
+    """Raise DatasetError for a split of which not one image can be read."""
+    named = [
+        names[0] for reason, names in facts.skipped.names.items() if facts.skipped.wrong[reason]
+    ]
+    if named and not facts.num_images:
+        raise DatasetError(f"data.{split}: not one image can be read; the first: {named[0]}")
+
+
+def _check(text: str, name: str, inputs: Inputs) -> Job:
     """Return the job of a text, checked as a dry run does; its images were looked at."""
     with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / f"{given.name}.yaml"
+        file = Path(place) / f"{name}.yaml"
         file.write_text(text, "utf-8")
         job = load_job(file)
-    for split, table in inputs.splits.items():
-        facts = given.facts[split]
-        if split != "unlabelled":
-            check_split(job, split, table, facts.num_images, facts.num_objects)
     for step in load_steps().values():
         step.check(job)
         step.check_data(job, inputs)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthaug.pipeline.core.errors import DatasetError
+from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import located
 from synthaug.pipeline.formats.json_files import is_list, load_json, open_object
@@ -72,7 +72,12 @@ def recognize(name: str, root: Path = Path()) -> list[FoundSet]:
     if not path.exists():
         raise DatasetError(f"{path}: no such file or folder; name the one of a data set")
     finder = _Finder(root)
-    found = finder.in_file(path) if path.is_file() else finder.in_folder(path, _DEEPEST)
+    try:
+        found = finder.in_file(path) if path.is_file() else finder.in_folder(path, _DEEPEST)
+    except OSError as err:
+        raise DatasetError(
+            f"{err.filename or path}: cannot be read ({one_line(err)}); allow it, or name the sets"
+        ) from err
     if not found:
         raise DatasetError(
             f"{path}: no data set is recognized there; name it with its format, such as "
@@ -102,7 +107,7 @@ class _Finder:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def in_folder(self, folder: Path, depth: int) -> list[FoundSet]:
+    def in_folder(self, folder: Path, depth: int, wants_pictures: bool = True) -> list[FoundSet]:
         """Return the sets of a folder: of the first kind there is, else those below."""
         kinds: tuple[Callable[[Path], list[FoundSet]], ...] = (
             self._yolo,
@@ -116,8 +121,10 @@ class _Finder:
             if found:
                 return found
         found = self._annotated(folder, depth)
-        if found or not images_below(folder, folder.resolve(), False, Skipped()):
+        if found or not wants_pictures:
             return found
+        if not images_below(folder, folder.resolve(), False, Skipped()):
+            return []
         return [self._of_file("images", folder, labels=False)]
 
     def in_file(self, file: Path) -> list[FoundSet]:
@@ -269,9 +276,12 @@ class _Finder:
         return _with_stuff(found)
 
     def _below(self, folder: Path, depth: int) -> list[FoundSet]:
-        """Return the sets of an inner folder, pictures of labelled sets left aside."""
-        found = self.in_folder(folder, depth)
-        return [one for one in found if one.format != "images" or one.split == UNLABELLED]
+        """Return the sets of an inner folder; its pictures are those of some file.
+
+        But where its name says that they have no labels.
+        """
+        told, _ = split_of(folder.name)
+        return self.in_folder(folder, depth, wants_pictures=told == UNLABELLED)
 
     def _is_labelme(self, file: Path) -> bool:
         try:

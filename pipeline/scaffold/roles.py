@@ -17,6 +17,7 @@ from synthaug.pipeline.formats.recognize import (
 )
 
 _WITH_MAPS = ("coco_panoptic", "cityscapes", "coco_stuff_maps")
+_MEASURED = (VALIDATION, TEST)  # nothing is learned from their images, labels or not
 _USUAL_NAME = "instances"  # of COCO's files of things, beside those of captions and key points
 
 
@@ -124,7 +125,7 @@ def _of_split(others: Sequence[FoundSet], split: str, labelled: FoundSet) -> Rol
                 f"say which with --{split}"
             )
     if not needs_labels:
-        bare = [one for one in others if not one.has_labels]
+        bare = [one for one in others if not one.has_labels and one.split not in _MEASURED]
         if len(bare) == 1:
             return Role(bare[0].reference, "it has no labels")
         if bare:

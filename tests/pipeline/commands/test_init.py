@@ -191,6 +191,27 @@ def test_a_wrong_record_is_left_out_and_told(place: Path) -> None:
     dry_run(result)
 
 
+def test_a_test_that_cannot_be_used_is_left_out_and_told(place: Path) -> None:
+    test = write_set(place / "reef" / "annotations" / "test.json", place / "reef" / "images", 2, 20)
+    assert "coco:annotations/test.json" == written(init("reef"))[1].trial.evaluation
+    document = json.loads(test.read_text())
+    document["categories"][0]["name"] = "whale"
+    test.write_text(json.dumps(document))
+    result = init("reef", "--out", "b.yaml")
+    assert "note:       test: coco:annotations/test.json cannot be used: " in result.output
+    assert "whale" in result.output
+    assert "" == written(result)[1].trial.evaluation
+
+
+def test_images_that_cannot_be_read_are_one_line(place: Path) -> None:
+    for picture_file in (place / "reef" / "images").iterdir():
+        picture_file.write_bytes(b"no picture")
+    told = error_of(call("init", "reef"))
+    assert "data.labelled: not one image can be read; the first: " in told
+    assert "1.jpg" in told
+    assert not (place / "reef.yaml").exists()
+
+
 def test_one_class_has_no_tail(place: Path) -> None:
     write_set(place / "one" / "train.json", place / "one" / "images", shown=([0], [0, 0]))
     result = init("one")

@@ -70,6 +70,16 @@ def test_a_folder_of_pictures_is_a_set_without_labels(tmp_path: Path) -> None:
     assert ("images:photos", False) == (found.reference, found.has_labels)
 
 
+def test_pictures_of_inner_folders_are_those_of_labelled_sets_unless_they_say_so(
+    tmp_path: Path,
+) -> None:
+    write_sample("coco", SAMPLE, tmp_path / "set")
+    (tmp_path / "set" / "unlabeled").mkdir()
+    (tmp_path / "set" / "unlabeled" / "a.png").write_bytes(png_bytes(np.zeros((8, 8, 3), np.uint8)))
+    found = [one.reference for one in recognize("set", tmp_path)]
+    assert ["coco:set/instances.json", "images:set/unlabeled"] == found
+
+
 @pytest.mark.parametrize(
     ("name", "split", "rest"),
     [

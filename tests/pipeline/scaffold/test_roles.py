@@ -77,6 +77,12 @@ def test_a_set_without_any_label_is_no_start() -> None:
         choose_roles([coco("a.json", labels=False)], {})
 
 
+def test_nothing_is_learned_from_images_of_a_test_without_labels() -> None:
+    roles = choose_roles([coco("train.json"), coco("test.json", labels=False)], {})
+    assert ("train.json", "", "", "") == references(roles)
+    assert ("coco:annotations/test.json",) == roles.unused
+
+
 def test_several_sets_without_labels_are_one() -> None:
     bare = [coco("a.json", labels=False), coco("b.json", labels=False)]
     roles = choose_roles([coco("train.json"), *bare], {})
