@@ -137,7 +137,7 @@ def _named(pair: Pair) -> tuple[str, str]:
 
 
 def _pseudo_label(given: Given) -> list[Key]:
-    """Return the rule that an in-filler wants: of plain unlabelled photos it learns as well."""
+    """Return the rule that an in-filler wants: it learns of plain photos as well."""
     if given.system == MAPS or not given.roles.unlabelled.reference:
         return []
     why = "a wrong label teaches the in-filler a wrong thing, a missing one nothing"
