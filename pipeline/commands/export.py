@@ -5,6 +5,7 @@ Real and synthetic images merged, in their format, whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 from collections import Counter
@@ -96,6 +97,10 @@ def export(request: Request, progress: Progress) -> Iterator[str]:
             }
             folder.write_json(RECORD, record)
     except OSError as err:
+        if err.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise JobError(
+                f"--out: {target} was written by another command meanwhile; name another folder"
+            ) from err
         raise JobError(
             f"--out: cannot write {target} ({one_line(err)}); nothing was left there: make room or "
             "choose another"

@@ -89,7 +89,10 @@ def _write(
                 writer.refer(scene, _image_id(scene), name)
             progress(place + 1, len(tally.index), "images written")
     check_content(tally.reference, tally.table, len(used), objects)
-    text = "".join(f"{line}\n" for line in all_lines(changes))
+    lines = list(all_lines(changes))
+    for what, count in sorted(changes.unread.items()):
+        lines.append(f"not kept: {count} times {what}")
+    text = "".join(f"{line}\n" for line in lines)
     folder.write_bytes(CHANGES, text.encode("utf-8", "backslashreplace"))
 
 

@@ -233,6 +233,22 @@ def test_another_export_is_not_overwritten(sets: Path) -> None:
     assert (sets / "out" / "README.md").read_bytes() == before
 
 
+def test_a_folder_that_another_export_wrote_meanwhile_is_named(
+    sets: Path, monkeypatch: Any
+) -> None:
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        (target / "theirs").mkdir(parents=True)
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    words = ("--to", "coco", "--out", str(sets / "out"), "--root", str(sets))
+    message = error_of(run("coco:a/instances.json", *words))
+    assert "was written by another command meanwhile; name another folder" in message
+    assert ["theirs"] == [path.name for path in (sets / "out").iterdir()]
+
+
 @pytest.mark.parametrize("name", OPENED)
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     sets: Path, name: str, monkeypatch: Any

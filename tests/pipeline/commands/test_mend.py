@@ -102,6 +102,14 @@ def test_a_map_is_left_out_and_counted(tmp_path: Path) -> None:
     assert f"1  {MAP}" in said
 
 
+def test_what_is_not_kept_stands_among_the_changes(tmp_path: Path) -> None:
+    counted = surveyed(scene("a", 0, one()))
+    counted.skipped.unread["'license' of images"] = 3
+    list(mend(counted, tmp_path / "out", lambda *_: None))
+    changes = (tmp_path / "out" / CHANGES).read_text()
+    assert "not kept: 3 times 'license' of images\n" == changes
+
+
 def test_equal_pictures_with_other_labels_both_stay(tmp_path: Path) -> None:
     document, changes, _ = mended(
         tmp_path, scene("a", 0, one()), scene("b", 0, one(3, 3, 9, 9)), scene("c", 1, one())
