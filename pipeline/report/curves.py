@@ -19,9 +19,9 @@ Log = Sequence[Mapping[str, Any]]
 def charts(logs: Mapping[str, Log]) -> list[str]:
     """Draw each training's losses, the detector's AP and a teacher's pseudo-boxes.
 
-    As SVG; the number of a mean teacher's pseudo-boxes is drawn where there is one. `logs` are the
-    rows of "train_detector", "evaluation" (during it), "self_train" and "train_generator"; any may
-    lack.
+    As SVG; the number of a mean teacher's pseudo-boxes is drawn where there is one, and what a
+    detector that learnt along with the generator lost and labelled. `logs` are the rows of
+    "train_detector", "evaluation" (during it), "self_train" and "train_generator"; any may lack.
     """
     detector = logs.get("train_detector", ())
     evaluations = logs.get("evaluation", ())
@@ -30,6 +30,8 @@ def charts(logs: Mapping[str, Log]) -> list[str]:
     evaluated = EVALUATED if evaluations else ()
     losses = [*_names(teacher, "total"), *_names(teacher, "unsupervised_")]
     pseudo_boxes = _names(teacher, "pseudo_boxes")
+    along = _names(generator, "detector_")
+    pseudo_labels = _names(generator, "pseudo_")
     drawn = [
         _chart("Detector", detector, _names(detector, ""), LOSS),
         _chart("Detector on validation images", evaluations, evaluated, AP),
@@ -37,6 +39,8 @@ def charts(logs: Mapping[str, Log]) -> list[str]:
         _chart("Pseudo-boxes of the mean teacher", teacher, pseudo_boxes, "per unlabelled image"),
         _chart("Discriminator", generator, _names(generator, "d_"), LOSS, "d_"),
         _chart("Generator", generator, _names(generator, "g_"), LOSS, "g_"),
+        _chart("Detector that learnt along", generator, along, LOSS, "detector_"),
+        _chart("Its labels", generator, pseudo_labels, "per unlabelled image", "pseudo_"),
     ]
     return [svg for svg in drawn if svg]
 
@@ -75,6 +79,26 @@ def chosen(manifest: Mapping[str, Any]) -> str:
         f"The detector is the one after step {manifest['measured']['step']}, the best of "
         f"{manifest['evaluations']} by AP50 on the validation images: chosen on these images, so "
         "its score is a little too good."
+    )
+
+
+def learnt_along(manifest: Mapping[str, Any]) -> str:
+    """Say how good a detector is that learnt along with the generator, "" without one.
+
+    From their training's manifest.
+    """
+    measured = manifest.get("joint")
+    if not measured:
+        return ""
+    numbers = []
+    for key in EVALUATED:
+        for when in ("before", "after"):
+            value = measured[when][key]
+            told = "unknown" if value is None else f"{value:.3f}"
+            numbers.append(f"{key} {told} {when}")
+    return (
+        f"The detector that learnt along with the generator has on the validation images "
+        f"{', '.join(numbers)}."
     )
 
 

@@ -157,6 +157,7 @@ def render(run: Run, pictures: Pictures) -> bytes:
         calibration=pseudo_labels.held_out_quality(manifests["calibrate"], job.pseudo_label.rule),
         charts=[escaped(svg) for svg in curves.charts(run.logs)],
         chosen=curves.chosen(manifests["train_detector"]),
+        learnt_along=curves.learnt_along(manifests["train_generator"]),
         losses=tables.losses(run, rows),
         misses=fold(tables.misses(rows)),
         provenance=tables.provenance(run),

@@ -71,3 +71,15 @@ def test_what_was_chosen_on_the_validation_images_is_said() -> None:
     assert "its score is a little too good" in report_curves.chosen(told)
     assert report_curves.chosen({**told, "keep": "last"}) == ""
     assert report_curves.chosen({}) == ""
+
+
+def test_a_detector_that_learnt_along_has_its_losses_its_labels_and_a_sentence() -> None:
+    row = {"g_object": 0.5, "detector_box": 0.2, "pseudo_images": 0.9, "pseudo_objects": 4.0}
+    drawn = report_curves.charts({"train_generator": [{"step": k, **row} for k in (1, 2)]})
+    assert [lines(svg) for svg in drawn] == [[2], [2], [2, 2]]
+    assert ">box<" in drawn[1]
+    assert "per unlabelled image" in drawn[2]
+    measured = {"before": {"AP50": 0.5, "AP": None}, "after": {"AP50": 0.6, "AP": 0.3}}
+    told = report_curves.learnt_along({"joint": measured})
+    assert "AP50 0.500 before, AP50 0.600 after, AP unknown before, AP 0.300 after" in told
+    assert report_curves.learnt_along({}) == ""
