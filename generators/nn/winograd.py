@@ -21,7 +21,7 @@ Matrix = tuple[tuple[float, ...], ...]
 
 # F(2, 3) along one axis: 2 outputs from 4 pixels d0 .. d3 by 4 products, with d0 - d2, d1 + d2,
 # d2 - d1 and d1 - d3
-_TWO = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, -1.0))
+TWO = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, -1.0))
 # F(4, 3): 4 outputs from 6 pixels by 6 products, at the points 0, A, -A, B, -B and infinity. These
 # two are exact in binary and round four times less than the customary 1 and 2
 _A = 0.75
@@ -71,7 +71,7 @@ class SameConv(nn.Module):
         if tile == 1:
             weight = weight.contiguous(memory_format=torch.channels_last)
         elif tile == 2:
-            weight = both_axes(_TWO, weight).contiguous()  # [4, 4, C, N]
+            weight = both_axes(TWO, weight).contiguous()  # [4, 4, C, N]
         else:
             weight = both_axes(_four(), weight).contiguous()  # [6, 6, C, N]
         if shortcut is not None:
@@ -109,7 +109,7 @@ class SameConv(nn.Module):
         One row of the tiles at a time, so that its transformed values stay in the cache.
         """
         transform_in = _into_twos if self.tile == 2 else _into_fours
-        transform_out = _from_twos if self.tile == 2 else _from_fours
+        transform_out = from_twos if self.tile == 2 else _from_fours
         batch, height, width, channels = x.shape
         out_channels = self.weight.shape[3]
         tile = self.tile
@@ -205,7 +205,7 @@ def _into_twos(x: Tensor, out: Tensor, axis: int) -> None:
     out[3].select(axis, last).copy_(end)
 
 
-def _from_twos(m: Tensor, out: Tensor) -> None:
+def from_twos(m: Tensor, out: Tensor) -> None:
     """Write the outputs of products m[0] .. m[3] into out[0], out[1]; changes `m`."""
     torch.add(m[0].add_(m[1]), m[2], out=out[0])
     torch.add(m[1].sub_(m[2]), m[3], out=out[1])
