@@ -9,6 +9,10 @@ import pytest
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.shipped_jobs import FOLDER, find_base, find_job, shipped_names
 from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.scores.card import deviations
+from synthaug.pipeline.scores.classification import cas
+from synthaug.pipeline.scores.detection import dap
+from synthaug.pipeline.scores.features import diversity, fid, inception_score
 from tests import paths
 
 
@@ -60,3 +64,50 @@ def test_a_misspelt_name_is_told_with_the_nearest(
     with pytest.raises(JobError) as caught:
         load_job(Path("smok"))
     assert str(caught.value) == "smok: no job of this name ships; did you mean 'smoke'?"
+
+
+# ---- The papers' protocols ----
+
+PUBLISHED = {
+    "inception_score": inception_score,
+    "fid": fid,
+    "diversity": diversity,
+    "cas": cas,
+    "dap": dap,
+}
+OF_LAYOUTS = set(PUBLISHED)  # LostGAN-V2, Tables 1 to 3
+OF_MAPS = {"dap", "segmentation", "fid"}  # panoptic paper, Tables 1 and 2
+ONE_IMAGE = {"inception_score", "fid"}  # of each layout, as both papers have it there
+
+
+@pytest.mark.parametrize(
+    ("name", "scores", "other"),
+    [
+        ("coco_stuff", OF_LAYOUTS, set()),
+        ("coco_stuff_d1", OF_LAYOUTS, set()),
+        ("coco_stuff_pseudo", OF_LAYOUTS, set()),
+        ("coco_stuff_weighted", OF_LAYOUTS, set()),
+        ("coco_stuff_v1", OF_LAYOUTS, set()),
+        ("visual_genome", OF_LAYOUTS, ONE_IMAGE),
+        ("coco_stuff_maps", OF_MAPS, {"fid"}),
+        ("coco_panoptic", OF_MAPS, {"fid"}),
+        ("cityscapes", OF_MAPS, {"fid", "dap"}),  # its things are the evaluated ones
+    ],
+)
+def test_a_papers_job_measures_the_scores_of_its_tables_as_published(
+    name: str, scores: set[str], other: set[str]
+) -> None:
+    score = load_job(Path(name), ["data.root=."]).score
+    assert scores <= set(score.settings)
+    assert (score.size, score.layouts) == ("generator", "validation")
+    assert score.settings["dap"].headline == "AP"
+    differ = set()
+    for key in scores & PUBLISHED.keys():
+        module = PUBLISHED[key]
+        unstated = () if key == "diversity" else module.UNSTATED
+        if deviations(key, score.settings[key], module.PUBLISHED, unstated):
+            differ.add(key)
+    assert differ == other
+    if name == "cityscapes":
+        assert len(score.settings["segmentation"].classes) == 19
+        assert len(score.settings["dap"].classes) == 8

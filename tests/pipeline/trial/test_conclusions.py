@@ -248,5 +248,8 @@ def test_groups_and_classes_are_compared_with_each_arm_of_a_confirmation() -> No
         own, theirs = (class_values(runs, arm, [2]) for arm in ("synthetic", other))
         mean = float(np.mean(own) - np.mean(theirs))
         against = found["against"][other]
+        for key, name in (("AP", "AP"), ("fixed", "AP_fixed")):
+            means = [np.mean(values_of(runs, arm, name)) for arm in ("synthetic", other)]
+            assert against[key]["mean"] == pytest.approx(float(means[0] - means[1]))
         assert against["groups"]["rare"]["mean"] == pytest.approx(mean)
         assert against["classes"]["<b>emu</b>"]["mean"] == pytest.approx(mean)
