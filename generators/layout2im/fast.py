@@ -5,8 +5,8 @@ The network of network.py in evaluation, equal to it up to rounding.
 Norms are folded into convolutions, class-conditional ones into gains and biases per object. Where
 objects fill their boxes, the map before the second convolution has two values per object and
 channel, one inside and one outside; so that convolution is one of the box alone, by kernels made of
-these values, and no object has a full-size map. Of the LSTM all inputs are convolved at once; its
-first step has no hidden map to convolve.
+these values, and no object has a full-size map. Of the LSTM all inputs are convolved at once, wide
+ones by tiles (nn/five_conv.py) on a CPU; its first step has no hidden map to convolve.
 
 Legend as in network.py.
 """
@@ -26,7 +26,10 @@ from synthaug.generators.layout2im.network import (
 )
 from synthaug.generators.layout2im.rows import ObjectRows
 from synthaug.generators.nn.crops import as_slots
+from synthaug.generators.nn.five_conv import FiveConv
 from synthaug.generators.nn.folding import FoldedWeights
+
+MIN_TILE_CHANNELS = 64  # from which on tiles save more products than they cost sums
 
 
 class FastClassNorm(nn.Module):
@@ -112,13 +115,16 @@ def _as_map(values: Tensor) -> Tensor:
 
 
 class FastCell(nn.Module):
-    """A cell whose convolution of inputs is apart from that of its hidden map."""
+    """A cell whose convolution of inputs is apart from that of its hidden map.
+
+    The former by tiles where asked for, if it is wide.
+    """
 
     of_input: Tensor
     of_hidden: Tensor
     bias: Tensor
 
-    def __init__(self, folded: FoldedWeights, number: int, width: int) -> None:
+    def __init__(self, folded: FoldedWeights, number: int, width: int, tiles: bool) -> None:
         super().__init__()
         name = f"layout_encoder.clstm.cell_list.{number}.conv"
         weight = folded[f"{name}.weight"]
@@ -126,13 +132,17 @@ class FastCell(nn.Module):
         of_hidden = weight[:, -width:].contiguous()
         self.register_buffer("of_input", of_input, persistent=False)
         self.register_buffer("of_hidden", of_hidden, persistent=False)
-        self.register_buffer("bias", folded[f"{name}.bias"], persistent=False)
+        bias = folded[f"{name}.bias"]
+        self.register_buffer("bias", bias, persistent=False)
+        self.by_tiles: FiveConv | None = None
+        if tiles and of_input.shape[1] >= MIN_TILE_CHANNELS:
+            self.by_tiles = FiveConv(of_input, bias)
         self.width = width
 
     def forward(self, steps: list[Tensor]) -> list[Tensor]:
         """Inputs [B_t, C, H, W] of steps, fewer images each -> hidden maps."""
         sizes = [len(step) for step in steps]
-        all_gates = F.conv2d(torch.cat(steps), self.of_input, self.bias, padding=2)
+        all_gates = self._of_inputs(torch.cat(steps))
         outputs: list[Tensor] = []
         memory = all_gates.new_zeros(0)
         for number, gates in enumerate(torch.split(all_gates, sizes)):
@@ -146,6 +156,14 @@ class FastCell(nn.Module):
             hidden, memory = next_state(gates, memory)
             outputs.append(hidden)
         return outputs
+
+    def _of_inputs(self, x: Tensor) -> Tensor:
+        """Return the convolution of inputs [n, C, H, W] with its bias."""
+        height, width = x.shape[2:]
+        if self.by_tiles is not None and height % 2 == 0 and width % 2 == 0:
+            gates: Tensor = self.by_tiles(x)
+            return gates
+        return F.conv2d(x, self.of_input, self.bias, padding=2)
 
 
 class FastGenerator(nn.Module):
@@ -167,13 +185,15 @@ class FastGenerator(nn.Module):
         self.network = network
         self.dtype = dtype
         folded = FoldedWeights(network.state_dict())
+        on_cpu = next(network.parameters()).device.type == "cpu"
+        tiles = on_cpu and not compiled and dtype == torch.float32
         with torch.no_grad():
             self.objects = FastObjects(folded).to(dtype)
             self.cells = nn.ModuleList()
             multiples = LSTM_WIDTHS[network.config.lstm_layers]
             for number, multiple in enumerate(multiples):
                 width = multiple * network.config.width
-                cell = FastCell(folded, number, width)
+                cell = FastCell(folded, number, width, tiles)
                 self.cells.append(cell.to(dtype))
             self.painter = FastPainter(folded).to(dtype)
         self.width = network.config.width

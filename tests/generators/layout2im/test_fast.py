@@ -14,7 +14,7 @@ COUNTS = {"ragged": (1, 3, 0), "one": (1,), "none": (0, 0), "sorted": (3, 2, 1)}
 
 
 @pytest.mark.parametrize("counts", COUNTS.values(), ids=list(COUNTS))
-@pytest.mark.parametrize("settings", [{}, {"owa": True}, {"lstm_layers": 1}])
+@pytest.mark.parametrize("settings", [{}, {"owa": True}, {"lstm_layers": 1}, {"width": 16}])
 def test_images_and_masks_are_the_networks(
     settings: dict[str, Any], counts: tuple[int, ...]
 ) -> None:
@@ -22,7 +22,10 @@ def test_images_and_masks_are_the_networks(
     rows, z = inputs_of(network, counts)
     with torch.inference_mode():
         expected = network(rows, z)
-        made = FastGenerator(network)(rows, z)
+        fast = FastGenerator(network)
+        made = fast(rows, z)
+    is_wide = network.config.width == 16
+    assert (fast.cells[0].by_tiles is not None) == is_wide
     scale = max(1.0, float(expected.images.abs().max()))
     assert float((made.images - expected.images).abs().max()) / scale < 1e-5
     assert torch.equal(made.masks, expected.masks)
