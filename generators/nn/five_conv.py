@@ -71,7 +71,7 @@ class FiveConv(nn.Module):
 
 
 def _into_tiles(x: Tensor, out: Tensor, axis: int) -> None:
-    """Write the inputs of the six products of the six pixels d0 .. d5 that each tile sees.
+    """Write the inputs of the six products of each tile of six pixels d0 .. d5.
 
     Tiles lie two pixels apart along the axis. As `_into_fours` of winograd.py.
     """
