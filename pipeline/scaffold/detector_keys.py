@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from synthaug.pipeline.config.build import build
-from synthaug.pipeline.config.derive import Measured, derive
+from synthaug.pipeline.config.derive import DECIDED, Measured, derive
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.scaffold.given import Given, Key
 from synthaug.pipeline.scaffold.rates import Machine
@@ -68,23 +68,30 @@ def _why_steps(steps: int, derived: Job, measured: Measured) -> str:
 
 
 def _sizes(config: Any, measured: Measured) -> list[Key]:
-    """Return the keys of image sizes and anchors that derive has decided."""
-    if not measured.objects:
-        return []
-    shorter = min(config.image_size, config.max_size * measured.shorter / measured.longer)
-    now = measured.objects[1] * measured.shorter
-    seen = measured.objects[1] * shorter
-    size = f"shorter side; images are {measured.longer}x{measured.shorter}"
-    anchors = tuple(round(side) for side in config.anchor_sizes)
-    stride = config.resolved().finest_stride
-    small = measured.objects[0] * shorter
-    return [
-        Key(
-            "image_size",
-            config.image_size,
-            f"{size}, their median object becomes {seen:.0f} pixels of {now:.0f}",
-        ),
-        Key("max_size", config.max_size, "the longer side at most"),
-        Key("finest_stride", stride, f"pixels of a cell; a small object has {small:.0f}, resized"),
-        Key("anchor_sizes", anchors, "a small to a large object (10 % to 95 % quantile), resized"),
-    ]
+    """Return the keys of sizes that derive has decided, whichever those are."""
+    keys = []
+    for name in DECIDED:
+        value = vars(config).get(name)
+        is_decided = name != "backbone" and value and value != vars(type(config)())[name]
+        if is_decided and isinstance(value, tuple):
+            value = tuple(round(side) for side in value)
+        if is_decided:
+            keys.append(Key(name, value, _why_size(name, config, measured)))
+    return keys
+
+
+def _why_size(name: str, config: Any, measured: Measured) -> str:
+    """Return what a size is and what it follows from."""
+    if name == "image_size":
+        shorter = min(config.image_size, config.max_size * measured.shorter / measured.longer)
+        size = f"shorter side; images are {measured.longer}x{measured.shorter}"
+        if not measured.objects:
+            return size
+        now = measured.objects[1] * measured.shorter
+        seen = measured.objects[1] * shorter
+        return f"{size}, their median object becomes {seen:.0f} pixels of {now:.0f}"
+    return {
+        "max_size": "the longer side at most",
+        "finest_stride": "pixels per cell: coarser ones, but where objects are tiny",
+        "anchor_sizes": "a small to a large object (10 % to 95 % quantile), resized",
+    }.get(name, "by the images and objects")

@@ -12,10 +12,12 @@ import yaml
 
 from synthaug.detectors.nn import lite0_weights
 from synthaug.pipeline.config.build import build
+from synthaug.pipeline.config.derive import DECIDED
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.leaks.pairs import EVALUATION, Pair
 from synthaug.pipeline.scaffold.choices import Choices, choose
+from synthaug.pipeline.scaffold.detector_keys import derived_job
 from synthaug.pipeline.scaffold.generator_keys import map_size
 from synthaug.pipeline.scaffold.given import Given
 from synthaug.pipeline.scaffold.job_text import job_text
@@ -154,6 +156,20 @@ def test_an_in_filler_wants_pseudo_labels_that_are_right() -> None:
         keys = values(choose(replace(found, roles=roles, facts=more)))
         rules.append(keys.get("pseudo_label.rule"))
     assert ["precision", None] == rules
+
+
+def test_the_written_detector_is_the_derived_one() -> None:
+    """A run with the written keys trains what a run without any of them would derive."""
+    for side in (8, 40, 120):
+        found = given(facts([100], side=side))
+        derived = derived_job(found).detector
+        content = yaml.safe_load(job_text(found, choose(found), "mine.yaml"))
+        raw = {"data": {"labelled": "x"}, "detector": content["detector"]}
+        written = build(raw, "mine").detector
+        assert derived.training.steps == written.training.steps
+        for name in DECIDED:
+            if name != "steps":
+                assert vars(derived.config)[name] == vars(written.config)[name], name
 
 
 def test_without_the_package_the_backbone_is_small_and_says_what_to_install(
