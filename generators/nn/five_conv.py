@@ -34,7 +34,10 @@ def _of_kernel() -> Matrix:
 
 
 class FiveConv(nn.Module):
-    """5 x 5 convolution, same padding, of maps with channels first; weight [N, C, 5, 5]."""
+    """5 x 5 convolution, same padding, of maps with channels first.
+
+    weight [N, C, 5, 5].
+    """
 
     bias: Tensor
     weight: Tensor
