@@ -100,6 +100,12 @@ class ArchivePath(PosixPath):
         archive, name = self._place()
         return name in archive.folders
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether it is below the archive, and not the archive itself."""
+        _, name = self._place()
+        return bool(name)
+
     def is_symlink(self) -> bool:
         """Return False: an archive with links is refused."""
         return False

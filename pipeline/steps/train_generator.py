@@ -193,7 +193,10 @@ def fit(spec: Spec) -> Json:
     pairs = zip(tables, used, strict=True)
     left_out = [len(table) - number for table, number in pairs]
     counts = {"used": used, "left_out": left_out}
-    return {"resumed_from": trained.resumed_from, "joint": trained.measured, **counts}
+    result: Json = {"resumed_from": trained.resumed_from, **counts}
+    if trained.measured:
+        result["joint"] = trained.measured
+    return result
 
 
 def _train(job: Job, tables: Sequence[Subset], folder: Folder, rank: int, world: int) -> Trained:
@@ -341,7 +344,7 @@ def run(context: Context) -> Json:
     context.tell(f"  images used {used}; left out {left_out}")
     if conditioning.untrained_note:
         context.tell(f"  nothing is trained: {conditioning.untrained_note}")
-    measured = result["joint"]
+    measured = result.get("joint", {})
     if measured:
         context.tell(f"  the detector that learnt along: {before_and_after(measured)}")
     log = read_log(context.folder)

@@ -27,7 +27,7 @@ from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, Dataset, Scene
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.formats.archive import image_ref, located
+from synthaug.pipeline.formats.archive import ArchivePath, image_ref, located
 from synthaug.pipeline.formats.checked import CheckedDataset, Checker
 from synthaug.pipeline.formats.coco import records as coco
 from synthaug.pipeline.formats.coco.labels import (
@@ -201,8 +201,11 @@ def read(config: Config, root: Path = Path()) -> PanopticDataset:
 def _maps_of(file: Path) -> Path:
     """Return the folder of maps that no option names."""
     beside = file.with_suffix("")
+    has_room_above = not isinstance(file, ArchivePath) or file.parent.is_inside
+    if beside.is_dir() or not has_room_above:
+        return beside
     above = file.parent.parent / file.stem
-    return above if above.is_dir() and not beside.is_dir() else beside
+    return above if above.is_dir() else beside
 
 
 class _AnnotationReader:

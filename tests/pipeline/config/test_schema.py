@@ -20,6 +20,7 @@ NAMES = [
     "SelfTrainJob",
     "GeneratorJob",
     "PseudoLabel",
+    "Joint",
     "Plan",
     "Synthesize",
     "Verify",

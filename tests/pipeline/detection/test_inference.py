@@ -103,7 +103,7 @@ def test_stored_rows_are_those_of_the_table_in_its_order(
 ) -> None:
     monkeypatch.setattr(inference, "SHARD", shard)
     folder = Folder.at(tmp_path / "detections")
-    done: list[tuple[int, int, str]] = []
+    done: list[tuple[Any, ...]] = []
     context = Context(
         None,  # type: ignore[arg-type] # no job is read
         Folder.at(tmp_path),
@@ -113,7 +113,7 @@ def test_stored_rows_are_those_of_the_table_in_its_order(
         lambda *progress: done.append(progress),
     )
     detect_shards(context, table, Summing, COUNT, 2, folder, "validation images")
-    assert done[-1] == (COUNT, COUNT, "validation images")
+    assert done[-1] == (COUNT, COUNT, "validation images", {})
     stored = list(read_rows(folder))
     expected = list(detect_rows(Summing(), table(), range(COUNT), 4))
     assert [row.index for row in stored] == list(range(COUNT))
