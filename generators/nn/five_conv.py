@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthaug.generators.nn.winograd import Matrix, channels_first, channels_last, strided
+from synthaug.generators.nn.winograd import Matrix, by_tiles, channels_first, channels_last, strided
 
-POINTS = 6  # 0, A, -A, B, -B and infinity
-A = 0.75
+A = 0.75  # the products are at 0, A, -A, B, -B and infinity
 B = 1.5
 A2 = A * A
 B2 = B * B
@@ -51,25 +50,11 @@ class FiveConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W], H and W even, to [B, N, H, W]."""
-        batch, channels, height, width = x.shape
+        height, width = x.shape[2:]
         seen = channels_last(F.pad(x, (2, 2, 2, 2)))
-        tiles = (batch, height // 2, width // 2)
-        out_channels = self.weight.shape[3]
-        rows = x.new_empty(POINTS, batch, height // 2, width + 4, channels)
-        _into_tiles(seen, rows, 1)
-        pixels = x.new_empty(POINTS, *tiles, channels)
-        products = x.new_empty(POINTS, *tiles, out_channels)
-        columns = x.new_empty(POINTS, 2, *tiles, out_channels)
-        for i in range(POINTS):
-            _into_tiles(rows[i], pixels, 2)
-            for j in range(POINTS):
-                flat = pixels[j].view(-1, channels)
-                target = products[j].view(-1, out_channels)
-                torch.mm(flat, self.weight[i, j], out=target)
-            _from_products(products, columns[i])
-        out = x.new_empty(batch, height // 2, 2, width // 2, 2, out_channels)
-        _from_products(columns, out.permute(2, 4, 0, 1, 3, 5))
-        pixels_last = out.view(batch, height, width, out_channels).add_(self.bias)
+        size = (height, width)
+        pixels_last = by_tiles(seen, self.weight, size, 2, _into_tiles, _from_products)
+        pixels_last.add_(self.bias)
         return channels_first(pixels_last).contiguous()  # as the convolutions after it are fastest
 
 

@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from synthaug.generators.nn.winograd import (
     TWO,
     both_axes,
+    by_tiles,
     channels_first,
     channels_last,
     from_twos,
     strided,
 )
-
-POINTS = 4  # products along an axis of a tile of two outputs
 
 
 class ReflectedConv(nn.Module):
@@ -36,26 +35,11 @@ class ReflectedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, H, W, C], H and W even, to [B, H, W, N]."""
-        batch, height, width, channels = x.shape
+        height, width = x.shape[1:3]
         padded = F.pad(channels_first(x), (1, 1, 1, 1), mode="reflect")
         seen = channels_last(padded)
-        tiles = (batch, height // 2, width // 2)
-        out_channels = self.weight.shape[3]
-        rows = x.new_empty(POINTS, batch, height // 2, width + 2, channels)
-        _into_tiles(seen, rows, 1)
-        pixels = x.new_empty(POINTS, *tiles, channels)
-        products = x.new_empty(POINTS, *tiles, out_channels)
-        columns = x.new_empty(POINTS, 2, *tiles, out_channels)
-        for i in range(POINTS):
-            _into_tiles(rows[i], pixels, 2)
-            for j in range(POINTS):
-                flat = pixels[j].view(-1, channels)
-                target = products[j].view(-1, out_channels)
-                torch.mm(flat, self.weight[i, j], out=target)
-            from_twos(products, columns[i])
-        out = x.new_empty(batch, height // 2, 2, width // 2, 2, out_channels)
-        from_twos(columns, out.permute(2, 4, 0, 1, 3, 5))
-        return out.view(batch, height, width, out_channels)
+        size = (height, width)
+        return by_tiles(seen, self.weight, size, 2, _into_tiles, from_twos)
 
 
 def _into_tiles(x: Tensor, out: Tensor, axis: int) -> None:

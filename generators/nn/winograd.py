@@ -13,6 +13,8 @@ contiguous.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -104,35 +106,49 @@ class SameConv(nn.Module):
         return out
 
     def _by_tiles(self, x: Tensor) -> Tensor:
-        """Return the convolution without the bias.
-
-        One row of the tiles at a time, so that its transformed values stay in the cache.
-        """
+        """Return the convolution without the bias."""
         transform_in = _into_twos if self.tile == 2 else _into_fours
         transform_out = from_twos if self.tile == 2 else _from_fours
-        batch, height, width, channels = x.shape
-        out_channels = self.weight.shape[3]
-        tile = self.tile
-        points = tile + 2
-        tile_rows = height // tile
-        tile_columns = width // tile
-        tiles = (batch, tile_rows, tile_columns)
+        return by_tiles(x, self.weight, x.shape[1:3], self.tile, transform_in, transform_out)
 
-        rows = x.new_empty(points, batch, tile_rows, width, channels)
-        transform_in(x, rows, 1)
-        pixels = x.new_empty(points, *tiles, channels)
-        products = x.new_empty(points, *tiles, out_channels)
-        columns = x.new_empty(points, tile, *tiles, out_channels)
-        for i in range(points):
-            transform_in(rows[i], pixels, 2)
-            for j in range(points):
-                flat = pixels[j].view(-1, channels)
-                target = products[j].view(-1, out_channels)
-                torch.mm(flat, self.weight[i, j], out=target)
-            transform_out(products, columns[i])
-        out = x.new_empty(batch, tile_rows, tile, tile_columns, tile, out_channels)
-        transform_out(columns, out.permute(2, 4, 0, 1, 3, 5))
-        return out.view(batch, height, width, out_channels)
+
+def by_tiles(
+    seen: Tensor,
+    weight: Tensor,
+    size: Sequence[int],
+    tile: int,
+    transform_in: Callable[[Tensor, Tensor, int], None],
+    transform_out: Callable[[Tensor, Tensor], None],
+) -> Tensor:
+    """Return the convolution [B, H, W, N] of all that it sees [B, h, w, C].
+
+    `size` is (H, W). weight [P, P, C, N] holds the factors of the P products along either axis of
+    a tile of `tile` x `tile` outputs; `transform_in` writes their inputs along an axis,
+    `transform_out` the outputs of a tile from them. One row of the tiles comes at a time, so that
+    its transformed values stay in the cache.
+    """
+    batch, _, seen_width, channels = seen.shape
+    points, _, _, out_channels = weight.shape
+    height, width = size
+    tile_rows = height // tile
+    tile_columns = width // tile
+    tiles = (batch, tile_rows, tile_columns)
+
+    rows = seen.new_empty(points, batch, tile_rows, seen_width, channels)
+    transform_in(seen, rows, 1)
+    pixels = seen.new_empty(points, *tiles, channels)
+    products = seen.new_empty(points, *tiles, out_channels)
+    columns = seen.new_empty(points, tile, *tiles, out_channels)
+    for i in range(points):
+        transform_in(rows[i], pixels, 2)
+        for j in range(points):
+            flat = pixels[j].view(-1, channels)
+            target = products[j].view(-1, out_channels)
+            torch.mm(flat, weight[i, j], out=target)
+        transform_out(products, columns[i])
+    out = seen.new_empty(batch, tile_rows, tile, tile_columns, tile, out_channels)
+    transform_out(columns, out.permute(2, 4, 0, 1, 3, 5))
+    return out.view(batch, height, width, out_channels)
 
 
 def same_tile(weight: Tensor, side: int, most: int) -> int:
