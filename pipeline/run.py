@@ -273,6 +273,9 @@ def _run_step(step: Step, key: str, context: Context, provenance: Mapping[str, s
     except (SynthaugError, KeyboardInterrupt):
         raise
     except Exception as err:
+        stop = err.__cause__
+        if isinstance(err, SystemError) and stop and not isinstance(stop, Exception):
+            raise stop from None  # asked to stop inside a compiled function, such as Ray's wait
         log.exception("step %s failed", step.name)
         raise RunError(
             f"step {step.name} failed in {context.folder.uri}: "

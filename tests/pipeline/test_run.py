@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 import synthaug.pipeline.run as running
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
-from synthaug.pipeline.core.errors import JobError, WeakLinkError
+from synthaug.pipeline.core.errors import JobError, RunError, WeakLinkError
 from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, Output
@@ -197,3 +197,20 @@ def test_a_run_on_an_object_store_that_failed_at_once_may_be_started_again(
     with _locked(output):
         output.write_bytes("job.yaml", b"name: x")
     check_output(str(tmp_path))
+
+
+class Asked(BaseException):
+    """A stop, as the command line raises it for SIGTERM."""
+
+
+@pytest.mark.parametrize(("cause", "raised"), [(Asked(), Asked), (ValueError("b"), RunError)])
+def test_a_stop_inside_a_compiled_function_is_a_stop(
+    cause: BaseException, raised: type[BaseException], tmp_path: Path
+) -> None:
+    def run(_: Any) -> Any:
+        raise SystemError("returned a result with an exception set") from cause
+
+    step = SimpleNamespace(name="plan", run=run)
+    context = SimpleNamespace(folder=Folder.at(tmp_path))
+    with pytest.raises(raised):
+        running._run_step(step, "key", context, {})  # type: ignore[arg-type]
