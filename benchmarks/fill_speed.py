@@ -91,7 +91,7 @@ def main(threads: int = 2, steps: int = 20, objects: int = 64) -> None:
         edits.append(Edit(photo, (Painting(0, box),)))
     rounds = max(1, objects // BATCH)
     taken = seconds(lambda number: sampler.edit(edits, range(number, number + BATCH)), rounds)
-    print(f"painting: {BATCH / taken:.1f} objects/s with masks, {config.euler_steps} steps, guided")
+    print(f"painting: {BATCH / taken:.1f} objects/s with masks, {config.flow_steps} steps, guided")
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"memory: {used:.2f} GB at its peak")
 

@@ -20,7 +20,7 @@ from synthaug.generators import GENERATORS, System, load_system
 HEADER = "synthaug"
 # Keys of a Config that have another name in files; the files keep it so that all versions read
 # them.
-NAMES_IN_FILES = {"normalization": "normalisation"}
+NAMES_IN_FILES = {"normalization": "normalisation", "flow_steps": "euler_steps"}
 NAMES_IN_CONFIG = {name: key for key, name in NAMES_IN_FILES.items()}
 
 

@@ -333,7 +333,7 @@ def test_the_demo_runs_from_its_data_to_a_report_that_begins_with_a_verdict(tmp_
         *("data.unlabelled=toy:unlabelled?count=12", "data.validation=toy:val?count=16"),
         *("detector.steps=4", "detector.batch=4", "detector.image_size=64", "detector.width=16"),
         *("generator.steps=4", "generator.batch=4", "generator.width=8", "generator.threads=1"),
-        *("generator.euler_steps=2", "plan.count=8", "plan.shard=8", "verify.steps=2"),
+        *("generator.flow_steps=2", "plan.count=8", "plan.shard=8", "verify.steps=2"),
         *("score.dap.resamples=0", "score.cas.steps=4", "score.real_or_made.objects_per_class=8"),
         *("score.memorizing.objects_per_class=8", "trial.steps=2", "report.samples=4"),
     ]

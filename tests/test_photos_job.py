@@ -21,7 +21,7 @@ SIZES = (
     *("detector.backbone=small", "detector.width=4", "detector.fpn_channels=8"),
     *("detector.box_head=8", "detector.image_size=32", "detector.steps=1", "detector.batch=2"),
     *("generator.resolutions=[16]", "generator.width=4", "generator.embedding=8"),
-    *("generator.steps=2", "generator.batch=2", "generator.euler_steps=1"),
+    *("generator.steps=2", "generator.batch=2", "generator.flow_steps=1"),
     *("plan.count=3", "verify.steps=1", "report.samples=1"),
     *("score.cas.steps=1", "score.cas.width=8", "score.cas.batch=4"),
     *("score.dap.samples_per_layout=1", "score.dap.resamples=2"),

@@ -18,7 +18,7 @@ class Config:
     heads: int = 4  # of the attention at the coarsest level
     surroundings: float = 1.6  # side of a window in longer sides of its box
     margin: float = 0.08  # share of the box by which the painted region reaches beyond it
-    euler_steps: int = 12  # of the sampler
+    flow_steps: int = 6  # of the sampler
     guidance: float = 1.5  # towards the class; 1 = none
     examples: bool = True  # objects are painted after a real one of their class
 
@@ -30,7 +30,7 @@ class Config:
                 raise ValueError(f"resolutions: {resolution} is not a multiple of 8 from 16 on")
         if self.width < 4 or self.width % 4:
             raise ValueError(f"width: {self.width} is not a positive multiple of 4")
-        at_least(1, self, "embedding", "euler_steps")
+        at_least(1, self, "embedding", "flow_steps")
         at_least(0, self, "margin", "guidance")
         if self.heads < 1 or 4 * self.width % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide {4 * self.width} channels")

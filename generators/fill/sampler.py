@@ -122,7 +122,7 @@ class FillSampler(WindowSampler):
         guidance = self._config.guidance if guided else 1.0
         there = windows.to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            steps = self._config.euler_steps
+            steps = self._config.flow_steps
             painted = fill(self._network, there, noise, steps, guidance)
         return painted.float().cpu()
 

@@ -28,6 +28,11 @@ def test_a_renamed_key_keeps_its_old_name_in_files(tmp_path: Path) -> None:
     assert network.config == TINY
 
 
+def test_an_in_filler_of_an_earlier_version_is_read_by_the_old_name_of_its_steps() -> None:
+    header = {"config": {"resolutions": [16], "euler_steps": 9}}
+    assert checkpoint.read_config(load_system("fill"), header).flow_steps == 9
+
+
 def saved(tmp_path: Path, extra: dict[str, object], kind: str = "generator") -> Path:
     path = tmp_path / "generator.safetensors"
     network = load_system("lostgan").build(TINY, 2)

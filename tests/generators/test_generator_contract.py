@@ -66,7 +66,7 @@ SMALL: dict[
     "pix2pix_maps": {"resolution": 64, "width": 4, "width_d": 4, "edges": True},
     "crn": {"resolution": 64, "aspect_ratio": 1.0, "width": 8, "images": 2},
     "sims": {"resolution": 64, "aspect_ratio": 1.0, "width": 2},
-    "fill": {"resolutions": (16, 32), "width": 8, "embedding": 16, "heads": 2, "euler_steps": 3},
+    "fill": {"resolutions": (16, 32), "width": 8, "embedding": 16, "heads": 2, "flow_steps": 3},
     "diffusers": {"side": 64, "denoising_steps": 2},
 }
 SIDE = 64

@@ -16,7 +16,7 @@ from synthaug.generators.fill.windows import (
 )
 
 CLASSES = 3
-SMALL = Config(resolutions=(16, 32), width=8, embedding=16, heads=2, euler_steps=3)
+SMALL = Config(resolutions=(16, 32), width=8, embedding=16, heads=2, flow_steps=3)
 LOOP = Loop(dropout=0.0, warmup=2, lr=3e-3, precision="float32")
 
 

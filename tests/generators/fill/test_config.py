@@ -19,7 +19,7 @@ from synthaug.generators.fill.config import Config, Loop
         ({"embedding": 0}, "embedding: 0 is out of range; give 1 or more"),
         ({"width": 4, "heads": 3}, "heads: 3 does not divide 16 channels"),
         ({"surroundings": 0.9}, "surroundings: 0.9 is less than the box"),
-        ({"euler_steps": 0}, "euler_steps: 0 is out of range; give 1 or more"),
+        ({"flow_steps": 0}, "flow_steps: 0 is out of range; give 1 or more"),
         ({"guidance": -1.0}, "guidance: -1.0 is out of range"),
     ],
 )

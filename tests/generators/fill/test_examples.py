@@ -194,7 +194,10 @@ def test_a_network_without_examples_has_no_channels_for_them() -> None:
 
 
 def test_a_network_that_copies_ends_at_the_example() -> None:
-    """The gate alone, wide open: the flow leads every pixel that is shown to its color."""
+    """The gate alone, wide open: the flow leads every pixel that is shown to its color.
+
+    All but a little: in the last tenth of the time the gate asks for less than the whole way.
+    """
     config = replace(SMALL, resolutions=(16,))
     network = FillNetwork(config, CLASSES).eval()
     there = one_object()
@@ -204,10 +207,13 @@ def test_a_network_that_copies_ends_at_the_example() -> None:
     with torch.no_grad():
         assert network.conv_out.bias is not None
         network.conv_out.bias[3] = 1.0  # all other weights of the last layer are 0
-    painted = fill(network, task.content, noise_for([3], 16), 10, 1.0)
+    noise = noise_for([3], 16)
+    painted = fill(network, task.content, noise, 10, 1.0)
     is_shown_there = task.content.example[:, 3:] > 0.99
-    difference = (painted - task.content.example[:, :3]).abs() * is_shown_there
-    assert float(difference.max()) < 1e-4
+    example = task.content.example[:, :3]
+    difference = (painted - example).abs() * is_shown_there
+    at_first = (noise - example).abs() * is_shown_there
+    assert float(difference.max()) < 0.05 * float(at_first.max())
 
 
 def inner_box(region: Tensor) -> list[int]:

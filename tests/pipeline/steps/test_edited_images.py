@@ -25,7 +25,7 @@ WORDS = [
     *("cluster.executor=serial", "detector.steps=1", "data.unlabelled=", "seed=3"),
     *("generator.system=fill", "generator.steps=2", "generator.batch=2"),
     *("generator.resolutions=[16,32]", "generator.width=8", "generator.embedding=16"),
-    *("generator.euler_steps=1", "generator.min_objects=0", "plan.target=balanced"),
+    *("generator.flow_steps=1", "generator.min_objects=0", "plan.target=balanced"),
     *(f"plan.count={COUNT}", "plan.empties=0.5", "plan.shard=7", "synthesize.workers=1"),
     f"plan.uses={{{', '.join(f'{use}: 1' for use in USES)}}}",
     "data.labelled=toy:train?count=10&size=48",

@@ -42,7 +42,7 @@ WORDS = {  # conditioning -> the job of a small system
     "edit": [
         "generator.system=fill",
         "generator.resolutions=[16,32]",
-        *("generator.width=8", "generator.embedding=16", "generator.euler_steps=2"),
+        *("generator.width=8", "generator.embedding=16", "generator.flow_steps=2"),
     ],
     "layout, then map": ["generator.system=posthoc"],
 }
