@@ -22,8 +22,9 @@ from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import located
-from synthaug.pipeline.formats.checked import CheckedConfig, Checker, numbered_categories
+from synthaug.pipeline.formats.checked import BoxConfig, Checker, numbered_categories
 from synthaug.pipeline.formats.drawn import (
+    Canvas,
     Drawn,
     DrawnDataset,
     DrawnImage,
@@ -39,10 +40,11 @@ from synthaug.pipeline.formats.drawn import (
     is_ignore_flag,
     join_groups,
     occurring_classes,
+    placed_mask,
     rotated,
     turned_box,
 )
-from synthaug.pipeline.formats.shape_reader import Note, ShapeReader
+from synthaug.pipeline.formats.shape_reader import ShapeReader
 from synthaug.pipeline.formats.source_files import find_file
 from synthaug.pipeline.formats.validation import RecordError, is_name, is_text, number
 from synthaug.pipeline.formats.voc.xml_tree import children, text_of
@@ -53,7 +55,7 @@ _XML = "annotations.xml"
 
 
 @dataclass(frozen=True)
-class Config(CheckedConfig):
+class Config(BoxConfig):
     """Options of a reference; `path` is the XML file, or what holds it."""
 
     images: str = ""  # folder of the images; "" = `images/` beside the file, else beside it
@@ -65,7 +67,7 @@ def read(config: Config, root: Path = Path()) -> DrawnDataset:
     file = located(root, config.path)
     if file.is_dir():
         file = file / _XML
-    check = Checker(file, config.on_bad)
+    check = Checker(file, config.on_bad, cuts_boxes=config.cuts_boxes)
     reader = _Reader(image_folder(file, config.images, root), config, check)
     check.each(_elements(file, reader), "image", reader.add, key="name")
     occurring = occurring_classes(reader.images)
@@ -158,13 +160,13 @@ class _Reader(ShapeReader):
     def _objects(self, shapes: list[Element], size: Size, owner: str) -> tuple[Drawn, ...]:
         known = {category.name for category in self.categories}
 
-        def draw(shape: Element, note: Note) -> Drawn | None:
-            return _drawn(shape, known, size, note, self.skipped)
+        def draw(shape: Element, canvas: Canvas) -> Drawn | None:
+            return _drawn(shape, known, canvas, self.skipped)
 
         named = []
         for position, shape in enumerate(shapes, start=1):
             named.append((f"{shape.tag} at position {position}", shape))
-        drawn = self.drawn(owner, named, draw)
+        drawn = self.drawn(owner, size, named, draw)
         grouped = [(one, _group(shape)) for one, shape in drawn]
         return join_groups(grouped, size, lambda reason: self.note(reason, owner))
 
@@ -175,9 +177,7 @@ def _group(shape: Element) -> str | None:
     return None if group in ("", "0") else group
 
 
-def _drawn(
-    shape: Element, known: set[str], size: Size, note: Note, skipped: Skipped
-) -> Drawn | None:
+def _drawn(shape: Element, known: set[str], canvas: Canvas, skipped: Skipped) -> Drawn | None:
     """Return the object of a shape; None, counted, for one without a region."""
     if shape.tag not in _REGIONS:
         skipped.unread[f"shapes of the kind '{shape.tag}'"] += 1
@@ -185,7 +185,7 @@ def _drawn(
     name = shape.get("label")
     if not is_name(name) or (known and name not in known):
         raise RecordError("unknown category", f"its label {name!r:.100} is not among the labels")
-    found = _of_kind(shape, name, size, note)
+    found = _of_kind(shape, name, canvas)
     flags: Json = {"occluded": shape.get("occluded", "0")}
     for attribute in shape.iterfind("attribute"):
         flags[attribute.get("name", "")] = (attribute.text or "").strip()
@@ -195,23 +195,22 @@ def _drawn(
     return found
 
 
-def _of_kind(shape: Element, name: str, size: Size, note: Note) -> Drawn:
+def _of_kind(shape: Element, name: str, canvas: Canvas) -> Drawn:
     degrees = _number(shape, "rotation") if "rotation" in shape.attrib else 0.0
     if shape.tag == "box":
         x1, y1, x2, y2 = (_number(shape, key) for key in ("xtl", "ytl", "xbr", "ybr"))
         if degrees % 360:  # around its center
             center = (x1 + x2) / 2, (y1 + y2) / 2
-            return turned_box(
-                name, rotated(corners_of(x1, y1, x2, y2), center, degrees), size, note
-            )
-        return drawn_box(name, (x1, y1, x2, y2), size, note)
+            corners = rotated(corners_of(x1, y1, x2, y2), center, degrees)
+            return turned_box(name, corners, canvas)
+        return drawn_box(name, (x1, y1, x2, y2), canvas)
     if shape.tag == "ellipse":
         center = _number(shape, "cx"), _number(shape, "cy")
         radii = _number(shape, "rx"), _number(shape, "ry")
-        return drawn_polygons(name, [ellipse(center, radii, degrees)], size, note)
+        return drawn_polygons(name, [ellipse(center, radii, degrees)], canvas)
     if shape.tag == "mask":
-        return drawn_mask(name, _mask(shape, size))
-    return drawn_polygons(name, [_points(shape)], size, note)
+        return drawn_mask(name, _mask(shape, canvas))
+    return drawn_polygons(name, [_points(shape)], canvas)
 
 
 def _points(shape: Element) -> Points:
@@ -225,15 +224,11 @@ def _points(shape: Element) -> Points:
     return np.array(rows, np.float64)
 
 
-def _mask(shape: Element, size: Size) -> Flags:
+def _mask(shape: Element, canvas: Canvas) -> Flags:
     """Return the mask [H, W] of run lengths by row in a part of the image."""
     height = _whole(shape, "height")
     width = _whole(shape, "width")
     top, left = (_whole(shape, key, least=0) for key in ("top", "left"))
-    if top + height > size[0] or left + width > size[1]:
-        raise RecordError(
-            "bad mask", f"its mask of {width}x{height} at {left} {top} lies outside the image"
-        )
     texts = shape.get("rle", "").split(",")
     are_counts = all(len(text) < 20 and text.strip().isdecimal() for text in texts)
     counts = []
@@ -242,10 +237,8 @@ def _mask(shape: Element, size: Size) -> Flags:
     if not are_counts or sum(counts) != height * width:
         raise RecordError("bad mask", f"its rle does not fill {width}x{height} pixels")
     is_mask = np.arange(len(counts)) % 2 == 1
-    whole = np.zeros(size, np.bool_)
     part = np.repeat(is_mask, counts).reshape(height, width)
-    whole[top : top + height, left : left + width] = part
-    return whole
+    return placed_mask(part, left, top, canvas)
 
 
 def _number(element: Element, name: str) -> float:

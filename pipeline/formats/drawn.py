@@ -33,19 +33,29 @@ from synthaug.pipeline.formats.checked import (
 from synthaug.pipeline.formats.packed import Packed
 from synthaug.pipeline.formats.source_files import read_lines
 from synthaug.pipeline.formats.validation import (
+    ROUNDED,
     Box,
     RecordError,
+    clip_reason,
     has_extent,
     inside_box,
     part_hint,
 )
 
 TURNED = "box drawn at an angle, taken as the upright box around it"
-CLIPPED = "clipped to image"
 JOINED = "shapes of one group and class, taken as one object"
 _IGNORED = ("crowd", "iscrowd", "is_crowd", "difficult")  # flags of regions to be ignored
 _CORNERS = 64  # of the polygon that stands for an ellipse
 Points = NDArray[np.float64]  # [K, 2] x, y in pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """The image on which a shape lies, and the rule for what reaches out of it."""
+
+    size: Size  # (H, W)
+    cuts_boxes: bool  # that reach out by over a pixel, masks too; else they are refused
+    note: Callable[[str], None]  # counts what was done to the shape, by reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +145,7 @@ def counts_of(drawn: Drawn, size: Size) -> str | None:
 # --- shapes ---
 
 
-def drawn_box(
-    name: str, corners: Iterable[float], size: Size, note: Callable[[str], None]
-) -> Drawn:
+def drawn_box(name: str, corners: Iterable[float], canvas: Canvas) -> Drawn:
     """Return an object of a box x, y, x, y, in any order of its corners."""
     x1, y1, x2, y2 = corners
     left = min(x1, x2)
@@ -147,18 +155,18 @@ def drawn_box(
     box = (left, top, right, bottom)
     if not has_extent(box):
         raise RecordError("empty box", "its box has no extent")
-    inner, clipped = inside_box(box, size)
-    if clipped:
-        note(CLIPPED)
+    inner, excess = inside_box(box, canvas.size, canvas.cuts_boxes)
+    if excess:
+        canvas.note(clip_reason(excess))
     return Drawn(name, _float32(inner))
 
 
-def turned_box(name: str, corners: Points, size: Size, note: Callable[[str], None]) -> Drawn:
+def turned_box(name: str, corners: Points, canvas: Canvas) -> Drawn:
     """Return the visible upright box around the corners [4, 2] of a turned one."""
     if not has_extent(_around(corners)):
         raise RecordError("empty box", "its box has no extent")
-    note(TURNED)
-    return Drawn(name, _box_of(_seen([corners], size)))
+    canvas.note(TURNED)
+    return Drawn(name, _box_of(_seen([corners], canvas.size)))
 
 
 def rotated(corners: Points, center: tuple[float, float], degrees: float) -> Points:
@@ -186,9 +194,7 @@ def ellipse(center: tuple[float, float], radii: tuple[float, float], degrees: fl
     return rotated(points, center, degrees)
 
 
-def drawn_polygons(
-    name: str, polygons: Iterable[Points], size: Size, note: Callable[[str], None]
-) -> Drawn:
+def drawn_polygons(name: str, polygons: Iterable[Points], canvas: Canvas) -> Drawn:
     """Return an object of polygons, whose box is that of their visible part.
 
     Polygons that reach out of the image are cut, never moved, and counted.
@@ -199,6 +205,7 @@ def drawn_polygons(
             raise RecordError("bad mask", "a polygon needs three points or more")
         parts.append(polygon)
     points = np.concatenate(parts)
+    size = canvas.size
     seen = _seen(parts, size)
     flat = [part.ravel() for part in parts]
     if all(masks.may_be_empty(part, size) for part in flat):
@@ -209,7 +216,7 @@ def drawn_polygons(
     height, width = size
     beyond = points.max(0) > (width + 1, height + 1)
     if points.min() < -1 or beyond.any():
-        note(CLIPPED)
+        canvas.note(ROUNDED)
     return Drawn(name, _box_of(seen), tuple(parts))
 
 
@@ -220,6 +227,28 @@ def drawn_mask(name: str, mask: Flags) -> Drawn:
     counts, boxes = masks.encode_with_boxes(np.ascontiguousarray(mask)[None])
     x1, y1, x2, y2 = boxes[0].tolist()
     return Drawn(name, (x1, y1, x2, y2), rle=counts[0])
+
+
+def placed_mask(part: Flags, left: int, top: int, canvas: Canvas) -> Flags:
+    """Return the mask [H, W] of a part [h, w] whose first pixel lies at `left`, `top`.
+
+    What reaches out of the image is cut and counted, as of boxes, or refused.
+    """
+    height, width = part.shape
+    rows, columns = canvas.size
+    excess = max(-left, -top, left + width - columns, top + height - rows)
+    if excess > 0 and not canvas.cuts_boxes:
+        raise RecordError(
+            "bad mask", f"its mask of {width}x{height} at {left} {top} lies outside the image"
+        )
+    if excess > 0:
+        canvas.note(clip_reason(excess))
+    whole = np.zeros(canvas.size, np.bool_)
+    inner = part[max(-top, 0) : max(rows - top, 0), max(-left, 0) : max(columns - left, 0)]
+    bottom = max(top, 0) + inner.shape[0]
+    right = max(left, 0) + inner.shape[1]
+    whole[max(top, 0) : bottom, max(left, 0) : right] = inner
+    return whole
 
 
 def _around(points: Points) -> Box:

@@ -23,8 +23,9 @@ from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import ImageRef
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import located
-from synthaug.pipeline.formats.checked import CheckedConfig, Checker
+from synthaug.pipeline.formats.checked import BoxConfig, Checker
 from synthaug.pipeline.formats.drawn import (
+    Canvas,
     Drawn,
     DrawnDataset,
     DrawnImage,
@@ -39,10 +40,11 @@ from synthaug.pipeline.formats.drawn import (
     join_groups,
     listed_classes,
     occurring_classes,
+    placed_mask,
     turned_box,
 )
 from synthaug.pipeline.formats.json_files import load_json
-from synthaug.pipeline.formats.shape_reader import Note, ShapeReader
+from synthaug.pipeline.formats.shape_reader import ShapeReader
 from synthaug.pipeline.formats.source_files import SUFFIXES, find_file
 from synthaug.pipeline.formats.validation import (
     RecordError,
@@ -60,7 +62,7 @@ _WITHOUT_JSON = "image without a JSON file, left out"
 
 
 @dataclass(frozen=True)
-class Config(CheckedConfig):
+class Config(BoxConfig):
     """Options of a reference; `path` is the folder of the JSON files."""
 
     images: str = ""  # folder of the images; "" = where `imagePath` leads, in the folder itself
@@ -93,7 +95,7 @@ def read(config: Config, root: Path = Path()) -> LabelmeDataset:
         images = located(root, config.images).resolve()
         if not images.is_dir():
             raise DatasetError(f"{images}: no such folder; correct the option images=")
-    check = Checker(folder, config.on_bad)
+    check = Checker(folder, config.on_bad, cuts_boxes=config.cuts_boxes)
     reader = _Reader(folder, images, config, check)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json"))
     check.each([{"id": name.removesuffix(".json")} for name in files], "image", reader.add)
@@ -210,8 +212,8 @@ class _Reader(ShapeReader):
         return name in self._pictures.get(_stem(name).casefold(), [])
 
     def _objects(self, shapes: list[Any], size: Size, owner: str) -> tuple[Drawn, ...]:
-        def draw(shape: Any, note: Note) -> Drawn | None:
-            return _drawn(shape, size, note, self.skipped)
+        def draw(shape: Any, canvas: Canvas) -> Drawn | None:
+            return _drawn(shape, canvas, self.skipped)
 
         def tell(reason: str) -> None:
             self.note(reason, owner)
@@ -220,12 +222,12 @@ class _Reader(ShapeReader):
         for position, shape in enumerate(shapes, start=1):
             named.append((f"shape {position}", shape))
         grouped = []
-        for one, shape in self.drawn(owner, named, draw):
+        for one, shape in self.drawn(owner, size, named, draw):
             grouped.append((one, shape.get("group_id")))
         return join_groups(grouped, size, tell)
 
 
-def _drawn(shape: Any, size: Size, note: Note, skipped: Skipped) -> Drawn | None:
+def _drawn(shape: Any, canvas: Canvas, skipped: Skipped) -> Drawn | None:
     """Return the object of a shape; None, counted, for one without a region."""
     name = need(shape, "label")
     if not is_name(name):
@@ -235,7 +237,7 @@ def _drawn(shape: Any, size: Size, note: Note, skipped: Skipped) -> Drawn | None
         skipped.unread[f"shapes of the kind '{kind}'"] += 1
         return None
     points = _points(need(shape, "points"))
-    found = _of_kind(kind, name, points, shape, size, note)
+    found = _of_kind(kind, name, points, shape, canvas)
     flags = _mapping(shape.get("flags")) | _mapping(shape.get("attributes"))
     for key in shape.keys() - _KNOWN:
         flags[key] = shape[key]
@@ -245,23 +247,24 @@ def _drawn(shape: Any, size: Size, note: Note, skipped: Skipped) -> Drawn | None
     return found
 
 
-def _of_kind(kind: str, name: str, points: Points, shape: Json, size: Size, note: Note) -> Drawn:
+def _of_kind(kind: str, name: str, points: Points, shape: Json, canvas: Canvas) -> Drawn:
     if kind == "rectangle" and len(points) == 4 and not _is_upright(points):
-        return turned_box(name, points, size, note)
+        return turned_box(name, points, canvas)
     if kind == "rectangle" and len(points) in (2, 4):
         corners = (*points.min(0).tolist(), *points.max(0).tolist())
-        return drawn_box(name, corners, size, note)
+        return drawn_box(name, corners, canvas)
     if kind == "circle" and len(points) == 2:
         middle, on_edge = points
         radius = float(np.hypot(*(on_edge - middle)))
         center = (float(middle[0]), float(middle[1]))
         circle = ellipse(center, (radius, radius))
-        return drawn_polygons(name, [circle], size, note)
+        return drawn_polygons(name, [circle], canvas)
     if kind in ("polygon", "rotation"):
-        return drawn_polygons(name, [points], size, note)
+        return drawn_polygons(name, [points], canvas)
     if kind == "mask" and len(points) == 2:
         mask = _mask(shape.get("mask"))
-        return drawn_mask(name, _placed(mask, points, size))
+        left, top = np.round(points.min(0)).astype(int).tolist()
+        return drawn_mask(name, placed_mask(mask, left, top, canvas))
     raise RecordError("bad shape", f"a {kind!r:.40} of {len(points)} points is not known")
 
 
@@ -302,19 +305,6 @@ def _mask(text: Any) -> Flags:
 
 
 _LARGEST_MASK = 100_000_000  # pixels
-
-
-def _placed(mask: Flags, points: Points, size: Size) -> Flags:
-    """Return a mask [H, W] that lies in the image where its points say."""
-    height, width = mask.shape
-    x, y = np.round(points.min(0)).astype(int).tolist()
-    if min(x, y) < 0 or y + height > size[0] or x + width > size[1]:
-        raise RecordError(
-            "bad mask", f"its mask of {width}x{height} at {x} {y} lies outside the image"
-        )
-    whole = np.zeros(size, np.bool_)
-    whole[y : y + height, x : x + width] = mask
-    return whole
 
 
 def _embedded(document: Any) -> bytes:

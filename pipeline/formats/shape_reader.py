@@ -7,13 +7,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from synthaug.pipeline.core.boxes import Size
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
-from synthaug.pipeline.formats.drawn import Drawn, DrawnImage
+from synthaug.pipeline.formats.drawn import Canvas, Drawn, DrawnImage
 from synthaug.pipeline.formats.packed import Packed
 from synthaug.pipeline.formats.validation import RecordError
-
-Note = Callable[[str], None]  # counts what was done to a shape, by reason
 
 
 class ShapeReader:
@@ -45,10 +44,11 @@ class ShapeReader:
     def drawn(
         self,
         owner: str,
+        size: Size,
         shapes: Iterable[tuple[str, Any]],
-        draw: Callable[[Any, Note], Drawn | None],
+        draw: Callable[[Any, Canvas], Drawn | None],
     ) -> list[tuple[Drawn, Any]]:
-        """Return the objects of the good shapes of an image, each with its shape.
+        """Return the objects of the good shapes of an image (H, W), each with its shape.
 
         `owner` names the image, and each shape comes with its name there. `draw` returns None for a
         shape that is no object, and raises RecordError for a bad one.
@@ -59,7 +59,8 @@ class ShapeReader:
             def note(reason: str, name: str = name) -> None:
                 self.note(reason, f"{owner}: {name}")
 
-            drawn = self.check.attempt(owner, name, partial(draw, shape, note))
+            canvas = Canvas(size, self.check.cuts_boxes, note)
+            drawn = self.check.attempt(owner, name, partial(draw, shape, canvas))
             if drawn is not None:
                 kept.append((drawn, shape))
         return kept

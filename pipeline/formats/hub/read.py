@@ -19,7 +19,7 @@ from synthaug.pipeline.core.images import header_in
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.scene import Category, ImageRef
 from synthaug.pipeline.core.skipped import Skipped
-from synthaug.pipeline.formats.checked import CheckedConfig, Checker, numbered_categories
+from synthaug.pipeline.formats.checked import BoxConfig, Checker, numbered_categories
 from synthaug.pipeline.formats.coco.labels import (
     EMPTY_MASK,
     Segmentation,
@@ -28,6 +28,7 @@ from synthaug.pipeline.formats.coco.labels import (
     read_segmentation,
 )
 from synthaug.pipeline.formats.drawn import (
+    Canvas,
     Drawn,
     DrawnDataset,
     DrawnImage,
@@ -52,7 +53,7 @@ from synthaug.pipeline.formats.hub.tables import (
     records_of,
 )
 from synthaug.pipeline.formats.packed import Packed
-from synthaug.pipeline.formats.shape_reader import Note, ShapeReader
+from synthaug.pipeline.formats.shape_reader import ShapeReader
 from synthaug.pipeline.formats.validation import (
     Box,
     RecordError,
@@ -64,7 +65,7 @@ from synthaug.pipeline.formats.validation import (
 
 
 @dataclass(frozen=True)
-class Config(CheckedConfig):
+class Config(BoxConfig):
     """Options of a reference; `path` is the folder of a data set, or one Parquet file."""
 
     split: str = "train"
@@ -131,7 +132,7 @@ def read(config: Config, root: Path = Path()) -> HubDataset:
     convention = config.boxes
     if not convention:
         convention = convention_of(records_of(files, columns), columns, place)
-    check = Checker(place, config.on_bad)
+    check = Checker(place, config.on_bad, cuts_boxes=config.cuts_boxes)
     reader = _Reader(config, columns, convention, check)
     check.each(records_of(files, columns), "row", reader.add, key="image_id")
     reader.count_unread()
@@ -169,15 +170,15 @@ class _Reader(ShapeReader):
 
         owner = f"row {place['number']}"
 
-        def draw(shape: tuple[str, Json], note: Note) -> Drawn:
+        def draw(shape: tuple[str, Json], canvas: Canvas) -> Drawn:
             name, one = shape
-            return self._drawn(one, size, note, f"{owner}: {name}")
+            return self._drawn(one, canvas, f"{owner}: {name}")
 
         named = []
         for position, one in enumerate(found, start=1):
             name = f"object {position}"
             named.append((name, (name, one)))
-        drawn = [one for one, _ in self.drawn(owner, named, draw)]
+        drawn = [one for one, _ in self.drawn(owner, size, named, draw)]
         self._objects += len(drawn)
         image = HubImage(
             image_id,
@@ -208,7 +209,7 @@ class _Reader(ShapeReader):
         )
         return as_seen(header, None, self._config)
 
-    def _drawn(self, one: Json, size: Size, note: Note, told: str) -> Drawn:
+    def _drawn(self, one: Json, canvas: Canvas, told: str) -> Drawn:
         """Return the object of a record, which messages call `told`."""
         if not isinstance(one, dict):
             raise RecordError("bad value", "it is no object")
@@ -216,11 +217,11 @@ class _Reader(ShapeReader):
         corners = corners_of(one.get(self._columns.box), self._convention)
         if corners[2] <= corners[0] or corners[3] <= corners[1]:
             raise RecordError("empty box", f"its box {one[self._columns.box]!r:.100} has no extent")
-        drawn = drawn_box(name, corners, size, note)
+        drawn = drawn_box(name, corners, canvas)
         is_ignored = bool(self._columns.crowd) and flag(one, self._columns.crowd, False)
         rle: str | None = None
         polygons: tuple[Points, ...] = ()
-        shape = self._mask(one.get("segmentation"), drawn.box, size, note, told)
+        shape = self._mask(one.get("segmentation"), drawn.box, canvas, told)
         if isinstance(shape, list):
             polygons = tuple(part.reshape(-1, 2) for part in shape)
         elif shape is not None:
@@ -228,16 +229,16 @@ class _Reader(ShapeReader):
         self.names.add(name)
         return Drawn(name, drawn.box, polygons, rle, is_ignored)
 
-    def _mask(self, value: Any, box: Box, size: Size, note: Note, told: str) -> Segmentation:
+    def _mask(self, value: Any, box: Box, canvas: Canvas, told: str) -> Segmentation:
         """Return the mask of an object; None where it has none that can be used."""
 
         def checked() -> Segmentation:
-            shape = read_segmentation(value, size)
+            shape = read_segmentation(value, canvas.size)
             if shape is None:
                 return None
-            extent = extent_of(shape, size)
+            extent = extent_of(shape, canvas.size)
             if extent is None:
-                note(EMPTY_MASK)
+                canvas.note(EMPTY_MASK)
                 return None
             check_place(extent, box)
             return shape

@@ -22,8 +22,9 @@ from synthaug.pipeline.core.images import header_of_file
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import located
-from synthaug.pipeline.formats.checked import CheckedConfig, Checker
+from synthaug.pipeline.formats.checked import BoxConfig, Checker
 from synthaug.pipeline.formats.drawn import (
+    Canvas,
     Drawn,
     DrawnDataset,
     DrawnImage,
@@ -41,7 +42,7 @@ from synthaug.pipeline.formats.drawn import (
 )
 from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.label_studio import brush
-from synthaug.pipeline.formats.shape_reader import Note, ShapeReader
+from synthaug.pipeline.formats.shape_reader import ShapeReader
 from synthaug.pipeline.formats.source_files import SUFFIXES, find_file
 from synthaug.pipeline.formats.validation import (
     RecordError,
@@ -60,7 +61,7 @@ _PREDICTED = "'predictions' of images"
 
 
 @dataclass(frozen=True)
-class Config(CheckedConfig):
+class Config(BoxConfig):
     """Options of a reference; `path` is the JSON file."""
 
     images: str = ""  # folder of the images; "" = beside the file, or in `images/` there
@@ -76,7 +77,7 @@ def read(config: Config, root: Path = Path()) -> DrawnDataset:
         raise DatasetError(
             f"{file}: the top level must be a list of tasks; this is no JSON export of Label Studio"
         )
-    check = Checker(file, config.on_bad)
+    check = Checker(file, config.on_bad, cuts_boxes=config.cuts_boxes)
     reader = _Reader(image_folder(file, config.images, root), config, check)
     check.each(tasks, "task", reader.add)
     categories = occurring_classes(reader.images)
@@ -166,11 +167,11 @@ class _Reader(ShapeReader):
     def _objects(self, regions: list[Any], size: Size, owner: str) -> list[Drawn]:
         labels = _labels_of_regions(regions)
 
-        def draw(region: Any, note: Note) -> Drawn | None:
-            return _drawn(region, labels, size, note, self.skipped)
+        def draw(region: Any, canvas: Canvas) -> Drawn | None:
+            return _drawn(region, labels, canvas, self.skipped)
 
         named = [(f"region {position}", region) for position, region in enumerate(regions, start=1)]
-        return [drawn for drawn, _ in self.drawn(owner, named, draw)]
+        return [drawn for drawn, _ in self.drawn(owner, size, named, draw)]
 
 
 def _is_cancelled(annotation: Json) -> bool:
@@ -300,7 +301,7 @@ def _labels_of_regions(regions: list[Any]) -> dict[Any, list[Any]]:
 
 
 def _drawn(
-    region: Any, labels: dict[Any, list[Any]], size: Size, note: Note, skipped: Skipped
+    region: Any, labels: dict[Any, list[Any]], canvas: Canvas, skipped: Skipped
 ) -> Drawn | None:
     """Return the object of a region; None, counted, for one that is no shape."""
     kind = str(need(region, "type"))
@@ -322,32 +323,31 @@ def _drawn(
     names = value.get(kind) or value.get("labels") or labels.get(str(region.get("id")), [])
     if not isinstance(names, list) or len(set(map(str, names))) != 1 or not is_name(names[0]):
         raise RecordError("bad label", f"it needs one label, not {names!r:.100}")
-    return _of_kind(shape, names[0], value, size, note)
+    return _of_kind(shape, names[0], value, canvas)
 
 
-def _of_kind(kind: str, name: str, value: Json, size: Size, note: Note) -> Drawn:
-    height, width = size
+def _of_kind(kind: str, name: str, value: Json, canvas: Canvas) -> Drawn:
+    height, width = canvas.size
     if kind == "brush":
         try:
-            return drawn_mask(name, brush.decode(value.get("rle"), size))
+            return drawn_mask(name, brush.decode(value.get("rle"), canvas.size))
         except ValueError as err:
             raise RecordError("bad mask", one_line(err)) from err
     if kind == "polygon":
         points = np.array([_point(point) for point in _list(need(value, "points"))])
-        return drawn_polygons(name, [points.reshape(-1, 2) * (width, height) / 100], size, note)
+        return drawn_polygons(name, [points.reshape(-1, 2) * (width, height) / 100], canvas)
     x = _percent(value, "x") * width
     y = _percent(value, "y") * height
     degrees = number(value.get("rotation") or 0, "rotation")
     if kind == "ellipse":
         radii = _percent(value, "radiusX") * width, _percent(value, "radiusY") * height
-        return drawn_polygons(name, [ellipse((x, y), radii, degrees)], size, note)
+        return drawn_polygons(name, [ellipse((x, y), radii, degrees)], canvas)
     far_x = x + _percent(value, "width") * width
     far_y = y + _percent(value, "height") * height
     if degrees % 360:  # around its first corner
-        return turned_box(
-            name, rotated(corners_of(x, y, far_x, far_y), (x, y), degrees), size, note
-        )
-    return drawn_box(name, _settled((x, y, far_x, far_y)), size, note)
+        corners = rotated(corners_of(x, y, far_x, far_y), (x, y), degrees)
+        return turned_box(name, corners, canvas)
+    return drawn_box(name, _settled((x, y, far_x, far_y)), canvas)
 
 
 def _percent(value: Json, name: str) -> float:

@@ -30,7 +30,7 @@ from synthaug.pipeline.formats.checked import (
     first_ids,
     numbered_categories,
 )
-from synthaug.pipeline.formats.drawn import corners_of, count_flags, rotated, turned_box
+from synthaug.pipeline.formats.drawn import Canvas, corners_of, count_flags, rotated, turned_box
 from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.packed import Packed
 from synthaug.pipeline.formats.source_files import find_file, read_lines
@@ -458,7 +458,8 @@ class _Reader:
             # CVAT's boxes are those of its other exports: no last pixel is counted twice
             center = (x1 + x2) / 2, (y1 + y2) / 2
             corners = rotated(corners_of(x1, y1, x2, y2), center, angle)
-            return turned_box(name, corners, size, note).box
+            canvas = Canvas(size, self._check.cuts_boxes, note)
+            return turned_box(name, corners, canvas).box
         box, excess = inside_box((x1 - 1, y1 - 1, x2, y2), size, self._check.cuts_boxes)
         if excess > 0:
             note(clip_reason(excess))

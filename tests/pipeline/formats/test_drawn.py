@@ -16,8 +16,8 @@ from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats import drawn as module
 from synthaug.pipeline.formats.checked import CheckedConfig
 from synthaug.pipeline.formats.drawn import (
-    CLIPPED,
     JOINED,
+    Canvas,
     Drawn,
     as_seen,
     corners_of,
@@ -31,9 +31,10 @@ from synthaug.pipeline.formats.drawn import (
     is_ignore_flag,
     join_groups,
     listed_classes,
+    placed_mask,
     rotated,
 )
-from synthaug.pipeline.formats.validation import RecordError
+from synthaug.pipeline.formats.validation import CUT, ROUNDED, RecordError
 
 SIZE = (40, 60)  # H, W
 
@@ -46,6 +47,10 @@ class Notes:
 
     def __call__(self, what: str) -> None:
         self.told.append(what)
+
+
+def canvas(notes: Notes | None = None, cuts: bool = False) -> Canvas:
+    return Canvas(SIZE, cuts, notes or Notes())
 
 
 def area(drawn: Drawn) -> int:
@@ -78,7 +83,7 @@ def test_an_ellipse_has_its_radii_and_nearly_its_area() -> None:
     points = ellipse((30, 20), (12, 6))
     assert points.max(0) == pytest.approx([42, 26])
     assert points.min(0) == pytest.approx([18, 14])
-    shape = drawn_polygons("a", [points], SIZE, Notes())
+    shape = drawn_polygons("a", [points], canvas())
     assert area(shape) == pytest.approx(math.pi * 12 * 6, rel=0.03)
     standing = ellipse((30, 20), (12, 6), 90)
     assert standing.max(0) == pytest.approx([36, 32], abs=0.05)
@@ -86,7 +91,7 @@ def test_an_ellipse_has_its_radii_and_nearly_its_area() -> None:
 
 def test_a_turned_box_is_the_upright_one_around_it_and_is_told() -> None:
     notes = Notes()
-    turned = module.turned_box("a", rotated(square(20, 10), (25, 15), 45), SIZE, notes)
+    turned = module.turned_box("a", rotated(square(20, 10), (25, 15), 45), canvas(notes))
     half = 10 / math.sqrt(2)
     assert turned.box == pytest.approx((25 - half, 15 - half, 25 + half, 15 + half))
     assert [module.TURNED] == notes.told
@@ -98,25 +103,65 @@ def test_a_turned_box_is_the_upright_one_around_it_and_is_told() -> None:
 
 def test_a_box_may_be_drawn_from_any_corner() -> None:
     for corners in ((5, 6, 20, 30), (20, 30, 5, 6), (20, 6, 5, 30)):
-        assert (5, 6, 20, 30) == drawn_box("a", corners, SIZE, Notes()).box
+        assert (5, 6, 20, 30) == drawn_box("a", corners, canvas()).box
 
 
 def test_a_box_over_the_border_is_cut_and_told_by_a_pixel_only() -> None:
     notes = Notes()
-    assert (0, 6, 20, 30) == drawn_box("a", (-0.5, 6, 20, 30), SIZE, notes).box
-    assert [CLIPPED] == notes.told
+    assert (0, 6, 20, 30) == drawn_box("a", (-0.5, 6, 20, 30), canvas(notes)).box
+    assert [ROUNDED] == notes.told
     with pytest.raises(RecordError, match="outside"):
-        drawn_box("a", (-3, 6, 20, 30), SIZE, notes)
+        drawn_box("a", (-3, 6, 20, 30), canvas(notes))
     with pytest.raises(RecordError, match="no extent"):
-        drawn_box("a", (5, 6, 5, 30), SIZE, notes)
+        drawn_box("a", (5, 6, 5, 30), canvas(notes))
+
+
+def test_a_box_over_the_border_is_cut_where_that_is_asked_for() -> None:
+    notes = Notes()
+    assert (0, 6, 20, 40) == drawn_box("a", (-3, 6, 20, 55), canvas(notes, cuts=True)).box
+    assert [CUT] == notes.told
+    with pytest.raises(RecordError, match="no extent"):
+        drawn_box("a", (-9, 6, -3, 30), canvas(cuts=True))
+
+
+@pytest.mark.parametrize(
+    ("left", "top", "box"),
+    [
+        (-2, -3, (0, 0, 4, 5)),
+        (57, 36, (57, 36, 60, 40)),
+        (20, -1, (20, 0, 26, 7)),
+    ],
+)
+def test_a_mask_over_the_border_is_cut_where_that_is_asked_for(
+    left: int, top: int, box: tuple[int, int, int, int]
+) -> None:
+    """The part has 8 rows of 6 pixels, each of its own place."""
+    part = np.ones((8, 6), bool)
+    part[:, 1] = False
+    notes = Notes()
+    whole = placed_mask(part, left, top, canvas(notes, cuts=True))
+    x1, y1, x2, y2 = box
+    expected = np.zeros(SIZE, bool)
+    expected[y1:y2, x1:x2] = part[y1 - top : y2 - top, x1 - left : x2 - left]
+    np.testing.assert_array_equal(whole, expected)
+    assert [CUT if min(left, top) < -1 or left > 55 else ROUNDED] == notes.told
+    with pytest.raises(RecordError, match=r"its mask of 6x8 at .* lies outside the image"):
+        placed_mask(part, left, top, canvas())
+
+
+@pytest.mark.parametrize(("left", "top"), [(-6, 0), (60, 0), (0, -8), (0, 40), (-99, 99)])
+def test_a_mask_beyond_the_border_has_no_pixel(left: int, top: int) -> None:
+    whole = placed_mask(np.ones((8, 6), bool), left, top, canvas(cuts=True))
+    assert SIZE == whole.shape
+    assert not whole.any()
 
 
 def test_a_polygon_over_the_border_is_cut_in_its_box_and_mask() -> None:
     notes = Notes()
-    shape = drawn_polygons("a", [square(-6, 10)], SIZE, notes)
+    shape = drawn_polygons("a", [square(-6, 10)], canvas(notes))
     assert (0, 10, 4, 20) == shape.box
     assert 40 == area(shape)
-    assert [CLIPPED] == notes.told
+    assert [ROUNDED] == notes.told
 
 
 @pytest.mark.parametrize(
@@ -131,7 +176,7 @@ def test_a_polygon_over_the_border_is_cut_in_its_box_and_mask() -> None:
 )
 def test_polygons_that_show_nothing_are_refused(polygon: np.ndarray, reason: str) -> None:
     with pytest.raises(RecordError) as caught:
-        drawn_polygons("a", [polygon], SIZE, Notes())
+        drawn_polygons("a", [polygon], canvas())
     assert reason == caught.value.reason
 
 
@@ -149,7 +194,7 @@ def test_a_mask_gives_its_own_box() -> None:
 
 
 def polygon(name: str, x: float) -> Drawn:
-    return drawn_polygons(name, [square(x, 10)], SIZE, Notes())
+    return drawn_polygons(name, [square(x, 10)], canvas())
 
 
 def test_shapes_of_one_group_and_class_are_one_object() -> None:
@@ -245,11 +290,11 @@ def test_pictures_are_looked_for_where_the_option_says_then_beside(tmp_path: Pat
 
 def test_the_box_of_a_cut_polygon_is_that_of_its_visible_part() -> None:
     strip = np.array([[-100.0, 0], [-90, 0], [20, 35], [10, 35]])
-    shape = drawn_polygons("a", [strip], SIZE, Notes())
+    shape = drawn_polygons("a", [strip], canvas())
     assert (0, 28 + 7 / 11, 20, 35) == pytest.approx(shape.box)
 
 
 def test_polygons_in_parts_of_the_image_are_told_as_such() -> None:
     part = np.array([[0.1, 0.1], [0.4, 0.1], [0.4, 0.4]])
     with pytest.raises(RecordError, match="are its points parts of the image, 0 to 1"):
-        drawn_polygons("a", [part], SIZE, Notes())
+        drawn_polygons("a", [part], canvas())

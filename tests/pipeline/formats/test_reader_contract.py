@@ -17,9 +17,11 @@ import pytest
 
 from synthaug.pipeline.core import images
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.core.scene import Dataset, Scene
+from synthaug.pipeline.core.scene import Dataset, Objects, Scene, SceneList
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats import FORMATS, load_format
 from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.formats.validation import CUT
 from tests.hard_scenes import differences
 from tests.pipeline.formats.samples import (
     CAR,
@@ -247,3 +249,34 @@ def test_an_image_over_max_pixels_is_a_broken_record(name: str, tmp_path: Path) 
     with pytest.raises(DatasetError, match=rf"{WIDTH}x{HEIGHT}.* over max_pixels=1199"):
         opened(name, tmp_path / "a", ONE, option=f"max_pixels={WIDTH * HEIGHT - 1}")
     assert len(opened(name, tmp_path / "b", ONE, option=f"max_pixels={WIDTH * HEIGHT}")) == 1
+
+
+# --- boxes that reach out of their image ---
+
+
+# the writers of `voc` and `yolo` keep boxes inside: tests of their own have what lies outside
+OF_BOXES = ("coco", "cvat", "hub", "label_studio", "labelme", "lvis")
+
+
+def reaching_out(name: str, folder: Path) -> str:
+    """Write a box that lies inside and one that sticks out to the left and below; no masks."""
+    table = sample_table(ONE, ONE)
+    boxes = [(-5, 9, 13, HEIGHT + 4), (20, 2, 30, 12)]
+    objects = Objects.build([CAR, CAR], boxes, id=[7, 8])
+    scenes = [table[0], table[1].with_objects(objects)]
+    return write_sample(name, SceneList(table.categories, scenes), folder)
+
+
+@pytest.mark.parametrize("name", OF_BOXES)
+def test_a_box_that_reaches_out_is_refused_or_cut(name: str, tmp_path: Path) -> None:
+    reference = reaching_out(name, tmp_path)
+    with pytest.raises(DatasetError, match="pixels outside the image"):
+        open_dataset(reference, tmp_path)
+    skipped = open_dataset(with_option(reference, "on_bad=skip"), tmp_path)
+    assert [("car", [20, 2, 30, 12], False)] == content(skipped, skipped[1])
+    cut = open_dataset(with_option(reference, "outside=clip"), tmp_path)
+    assert [("car", [0, 9, 13, HEIGHT], False), ("car", [20, 2, 30, 12], False)] == content(
+        cut, cut[1]
+    )
+    assert 1 == cut.skipped[CUT]
+    assert 0 == Skipped(cut.skipped).wrong[CUT]
