@@ -45,7 +45,7 @@ from synthaug.pipeline.formats.drawn import (
     turned_box,
 )
 from synthaug.pipeline.formats.shape_reader import ShapeReader
-from synthaug.pipeline.formats.source_files import find_file
+from synthaug.pipeline.formats.source_files import find_file, images_below, spelling
 from synthaug.pipeline.formats.validation import RecordError, is_name, is_text, number
 from synthaug.pipeline.formats.voc.xml_tree import children, text_of
 
@@ -68,8 +68,10 @@ def read(config: Config, root: Path = Path()) -> DrawnDataset:
     if file.is_dir():
         file = file / _XML
     check = Checker(file, config.on_bad, cuts_boxes=config.cuts_boxes)
-    reader = _Reader(image_folder(file, config.images, root), config, check)
+    folder = image_folder(file, config.images, root)
+    reader = _Reader(folder, config, check)
     check.each(_elements(file, reader), "image", reader.add, key="name")
+    reader.count_unlisted(images_below(folder, folder, config.follows_links, Skipped()))
     occurring = occurring_classes(reader.images)
     categories = reader.categories or occurring
     names = {category.name for category in categories}
@@ -126,6 +128,8 @@ class _Reader(ShapeReader):
         element: Element = record["element"]
         name = element.get("name") or ""
         subset = element.get("subset") or ""
+        self.listed.add(spelling(self._folder, name))
+        self.listed.add(spelling(self._folder, f"{subset}/{name}"))
         if self._config.subset and subset != self._config.subset:
             self.skipped["image of another subset"] += 1
             return

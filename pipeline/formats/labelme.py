@@ -45,7 +45,7 @@ from synthaug.pipeline.formats.drawn import (
 )
 from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.shape_reader import ShapeReader
-from synthaug.pipeline.formats.source_files import SUFFIXES, find_file
+from synthaug.pipeline.formats.source_files import files_below, find_file, folded, images_below
 from synthaug.pipeline.formats.validation import (
     RecordError,
     is_int,
@@ -97,8 +97,11 @@ def read(config: Config, root: Path = Path()) -> LabelmeDataset:
             raise DatasetError(f"{images}: no such folder; correct the option images=")
     check = Checker(folder, config.on_bad, cuts_boxes=config.cuts_boxes)
     reader = _Reader(folder, images, config, check)
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json"))
-    check.each([{"id": name.removesuffix(".json")} for name in files], "image", reader.add)
+    found = []
+    for path in files_below(folder, folder, config.follows_links, check.skipped):
+        if path.suffix == ".json":
+            found.append(path.relative_to(folder).as_posix().removesuffix(".json"))
+    check.each([{"id": name} for name in sorted(found)], "image", reader.add)
     reader.count_left_out()
     categories = occurring_classes(reader.images)
     if config.classes:
@@ -126,8 +129,10 @@ class _Reader(ShapeReader):
         self._folder = folder
         self._image_folder = images
         self._config = config
-        self._pictures = _pictures(images)
-        self._used: set[str] = set()
+        self._names = images_below(images, images, config.follows_links, Skipped())
+        self._pictures: dict[str, list[str]] = {}  # by name without suffix, in small letters
+        for name in self._names:
+            self._pictures.setdefault(folded(_stem(name)), []).append(name)
 
     def add(self, record: dict[str, str]) -> None:
         """Check one JSON file, named without its suffix."""
@@ -141,6 +146,11 @@ class _Reader(ShapeReader):
             document, _ = load_json(file)
         except DatasetError as err:
             raise RecordError("bad JSON", str(err).removeprefix(f"{file}: ")) from err
+        if isinstance(document, dict) and "shapes" not in document:
+            raise RecordError(
+                "missing key",
+                "key 'shapes' is missing, so it is no file of labelme; move it to another folder",
+            )
         shapes = need(document, "shapes")
         if not isinstance(shapes, list):
             raise RecordError("bad value", "shapes must be a list; this is no file of labelme")
@@ -156,10 +166,7 @@ class _Reader(ShapeReader):
 
     def count_left_out(self) -> None:
         """Count images without a JSON file: nobody looked at them."""
-        for names in self._pictures.values():
-            for name in names:
-                if name not in self._used:
-                    self.skipped.note(_WITHOUT_JSON, name)
+        self.count_unlisted(self._names, _WITHOUT_JSON)
 
     def _image(self, document: Any, name: str, file: Path) -> tuple[Path, int, Header]:
         """Return the file that holds the image, its size in bytes and its header.
@@ -174,7 +181,7 @@ class _Reader(ShapeReader):
         most = self._config.max_pixels
         try:
             if found is not None:
-                self._used.add(found)
+                self.listed.add(found)
                 follow = self._config.follows_links
                 path, num_bytes = find_file(self._image_folder, found, "image", follow=follow)
                 return path, num_bytes, header_of_file(path, most)
@@ -191,7 +198,7 @@ class _Reader(ShapeReader):
 
     def _found(self, name: str, told: str) -> str | None:
         """Return the name of the image below the folder of images; None without one."""
-        own = self._pictures.get(name.casefold(), [])
+        own = self._pictures.get(folded(name), [])
         path = told.replace("\\", "/")
         beside = _joined(name, path)
         if len(own) > 1:
@@ -209,7 +216,7 @@ class _Reader(ShapeReader):
         return own[0]
 
     def _is_picture(self, name: str) -> bool:
-        return name in self._pictures.get(_stem(name).casefold(), [])
+        return name in self._pictures.get(folded(_stem(name)), [])
 
     def _objects(self, shapes: list[Any], size: Size, owner: str) -> tuple[Drawn, ...]:
         def draw(shape: Any, canvas: Canvas) -> Drawn | None:
@@ -332,16 +339,6 @@ def _told_size(document: Any) -> Size | None:
 
 def _mapping(value: Any) -> Json:
     return dict(value) if isinstance(value, dict) else {}
-
-
-def _pictures(folder: Path) -> dict[str, list[str]]:
-    """Return the image files below a folder by name without suffix, in small letters."""
-    pictures: dict[str, list[str]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            name = path.relative_to(folder).as_posix()
-            pictures.setdefault(_stem(name).casefold(), []).append(name)
-    return pictures
 
 
 def _joined(name: str, path: str) -> str:

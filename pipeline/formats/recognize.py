@@ -18,7 +18,7 @@ from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.archive import located
 from synthaug.pipeline.formats.json_files import is_list, load_json, open_object
 from synthaug.pipeline.formats.json_stream import Text
-from synthaug.pipeline.formats.source_files import images_below
+from synthaug.pipeline.formats.source_files import images_below, is_run
 
 if TYPE_CHECKING:
     from synthaug.pipeline.formats.yolo.layout import Described
@@ -271,7 +271,7 @@ class _Finder:
                 found.append(sets)
         found += self._xml_folder(folder, files)
         for entry in visible if depth else ():
-            if entry.is_dir():
+            if entry.is_dir() and not is_run(entry):
                 found += self._below(entry, depth - 1)
         return _with_stuff(found)
 

@@ -14,6 +14,8 @@ from synthaug.pipeline.formats.drawn import Canvas, Drawn, DrawnImage
 from synthaug.pipeline.formats.packed import Packed
 from synthaug.pipeline.formats.validation import RecordError
 
+UNLISTED = "image file that the annotations do not list, left out"
+
 
 class ShapeReader:
     """Checks images of a tool's file and keeps the good ones."""
@@ -22,6 +24,7 @@ class ShapeReader:
         self.images: Packed[DrawnImage] = Packed()
         self.check = check
         self.skipped: Skipped = check.skipped
+        self.listed: set[str] = set()  # names of image files that the annotations know
         self._ids: set[str] = set()  # of the images
 
     def check_id(self, image_id: str, message: str) -> None:
@@ -36,6 +39,12 @@ class ShapeReader:
             self.check.units.see(drawn.box, image.size)
         self._ids.add(image.image_id)
         self.images.append(replace(image, objects=kept))
+
+    def count_unlisted(self, names: Iterable[str], reason: str = UNLISTED) -> None:
+        """Count the image files that no annotation knows."""
+        for name in names:
+            if name not in self.listed:
+                self.skipped.note(reason, name)
 
     def note(self, reason: str, name: str) -> None:
         """Count something by its reason; `name` says where in the file it is."""

@@ -8,7 +8,8 @@ import hashlib
 import os
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.skipped import Skipped
@@ -44,7 +45,8 @@ def find_file(
         raise RecordError("unsafe file name", f"its {named_by or kind} {err}") from err
     except FileNotFoundError as err:
         called = kind if named_by in ("", "name") else f"{kind} (its {named_by})"
-        raise RecordError(missing or f"missing {kind}", f"its {called} {err}") from err
+        detail = f"its {called} {err}{_in_other_capitals(folder, name, follow)}"
+        raise RecordError(missing or f"missing {kind}", detail) from err
 
 
 def spelling(folder: Path, name: str) -> str:
@@ -62,6 +64,35 @@ def spelling(folder: Path, name: str) -> str:
             if (folder / told).exists():
                 return told
     return name
+
+
+def folded(name: str) -> str:
+    """Return a name in small letters, those with marks spelt in one way."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _in_other_capitals(folder: Path, name: str, follow: bool) -> str:
+    """Return, for a message, the file whose name differs in capitals only; "" for none."""
+    found = PurePosixPath()
+    for part in PurePosixPath(name.replace("\\", "/")).parts:
+        there = _names_by_letters(folder / found).get(folded(part))
+        if there is None:
+            return ""
+        found /= there
+    try:
+        inside(folder, str(found), follow)
+    except OSError:
+        return ""
+    return f"; there is {str(found)[:200]!r}, with other capitals: rename one of them"
+
+
+@lru_cache(64)
+def _names_by_letters(folder: Path) -> dict[str, str]:
+    """Return the names in a folder by themselves in small letters."""
+    try:
+        return {folded(path.name): path.name for path in folder.iterdir()}
+    except OSError:
+        return {}
 
 
 def read_bytes(file: Path) -> tuple[bytes, str]:
@@ -132,6 +163,15 @@ SUFFIXES = (
     ".webp",
 )
 _BESIDE = (".txt", ".json", ".xml", ".csv", ".yaml", ".yml", ".cache", ".npy", ".md", ".db", "")
+_RUN = ("job.yaml", "steps")
+OUR_FILES = (  # what lies in folders that a run, export, validate --fix, score and generate write
+    _RUN,
+    ("export.json", "README.md"),
+    ("instances.json", "changes.txt"),
+    ("metrics.json", "scores.html"),
+    ("sheet.json", "images"),
+)
+OURS = "folder that synthaug wrote, no part of the set"
 OTHER_IMAGE = "image file of a kind that is not read"
 LINK = "linked folder that leaves the set, passed by (links=follow reads it)"
 
@@ -146,13 +186,23 @@ def _entries(folder: Path) -> Iterator[tuple[Path, bool, bool]]:
         yield Path(entry.path), entry.is_dir(), entry.is_symlink()
 
 
-def images_below(folder: Path, home: Path, follow: bool, skipped: Skipped) -> list[str]:
-    """Return the names of the image files in a folder and below it, sorted.
+def is_ours(folder: Path) -> bool:
+    """Whether synthaug wrote a folder: a run, an export, a mended set, scores or a sheet."""
+    return any(all((folder / name).exists() for name in names) for names in OUR_FILES)
 
-    Links to folders are followed inside `home`, or anywhere where `follow` says so; what is passed
-    by is named.
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return all((folder / name).exists() for name in _RUN)
+
+
+def files_below(folder: Path, home: Path, follow: bool, skipped: Skipped) -> Iterator[Path]:
+    """Yield the files in a folder and below it, in no order.
+
+    Hidden ones are passed by, and so are folders that synthaug wrote there. Links to folders are
+    followed inside `home`, or anywhere where `follow` says so. What is passed by is named. A folder
+    called like an image is taken for one, so that the reader says what is wrong with it.
     """
-    names: list[str] = []
     seen = {folder.resolve()}
     pending = [folder]
     while pending:
@@ -160,16 +210,29 @@ def images_below(folder: Path, home: Path, follow: bool, skipped: Skipped) -> li
         for path, is_dir, is_link in _entries(inner):
             if path.name.startswith("."):
                 continue  # of the system, such as ._a.jpg beside a.jpg
-            is_image = path.suffix.lower() in SUFFIXES
-            if is_dir and not is_image:
-                real = path.resolve()
-                if is_link and not (follow or real.is_relative_to(home)):
-                    skipped.note(LINK, str(path))
-                elif real not in seen:
-                    seen.add(real)
-                    pending.append(path)
-            elif is_image:
-                names.append(path.relative_to(folder).as_posix())
-            elif path.suffix.lower() not in _BESIDE:
-                skipped.note(OTHER_IMAGE, str(path))
+            if not is_dir or path.suffix.lower() in SUFFIXES:
+                yield path
+                continue
+            real = path.resolve()
+            if is_link and not (follow or real.is_relative_to(home)):
+                skipped.note(LINK, str(path))
+            elif is_ours(path):
+                skipped.note(OURS, str(path))
+            elif real not in seen:
+                seen.add(real)
+                pending.append(path)
+
+
+def images_below(folder: Path, home: Path, follow: bool, skipped: Skipped) -> list[str]:
+    """Return the names of the image files in a folder and below it, sorted.
+
+    What is passed by is named, as in `files_below`.
+    """
+    names: list[str] = []
+    for path in files_below(folder, home, follow, skipped):
+        suffix = path.suffix.lower()
+        if suffix in SUFFIXES:
+            names.append(path.relative_to(folder).as_posix())
+        elif suffix not in _BESIDE:
+            skipped.note(OTHER_IMAGE, str(path))
     return sorted(names)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.source_files import OURS
 from synthaug.pipeline.formats.validation import ROUNDED
 from synthaug.pipeline.survey import look
 from synthaug.pipeline.survey.tally import LABEL_LESS, Tally
@@ -79,7 +80,7 @@ def _of_records(skipped: Skipped, stops: bool) -> Iterator[Finding]:
         names = tuple(skipped.names.get(reason, ()))
         if wrong:
             yield Finding(level, wrong, reason, advice, names)
-        elif names and reason != ROUNDED:
+        elif names and reason not in (ROUNDED, OURS):
             yield Finding(WARNING, count, reason, "is it meant?", names)
         else:
             yield Finding(NOTE, count, reason, "", names)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import synthaug.pipeline.run as running
+from synthaug.pipeline.commands import export, generate, mend, score
 from synthaug.pipeline.config.load import load_job
 from synthaug.pipeline.config.schema import Job
 from synthaug.pipeline.core.errors import JobError, RunError, WeakLinkError
@@ -16,7 +17,11 @@ from synthaug.pipeline.core.links import Link
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, Output
 from synthaug.pipeline.execution.progress import DONE, EARLIER, RUNNING, WAITING
+from synthaug.pipeline.formats.source_files import OUR_FILES
 from synthaug.pipeline.run import (
+    JOB,
+    METRICS,
+    STEPS,
     Console,
     _locked,
     check,
@@ -214,3 +219,15 @@ def test_a_stop_inside_a_compiled_function_is_a_stop(
     context = SimpleNamespace(folder=Folder.at(tmp_path))
     with pytest.raises(raised):
         running._run_step(step, "key", context, {})  # type: ignore[arg-type]
+
+
+def test_readers_know_the_folders_that_commands_write() -> None:
+    """They pass such a folder by where it lies in a set."""
+    written = (
+        (JOB, STEPS),
+        (export.RECORD, "README.md"),
+        (mend.FILE, mend.CHANGES),
+        (METRICS, score.PAGE),
+        (generate.RECORD, "images"),
+    )
+    assert written == OUR_FILES

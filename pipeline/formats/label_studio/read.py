@@ -7,7 +7,9 @@ it, also without the prefix that an upload adds. JSON-MIN is read too.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +45,7 @@ from synthaug.pipeline.formats.drawn import (
 from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.label_studio import brush
 from synthaug.pipeline.formats.shape_reader import ShapeReader
-from synthaug.pipeline.formats.source_files import SUFFIXES, find_file
+from synthaug.pipeline.formats.source_files import SUFFIXES, find_file, images_below
 from synthaug.pipeline.formats.validation import (
     RecordError,
     is_int,
@@ -80,6 +82,7 @@ def read(config: Config, root: Path = Path()) -> DrawnDataset:
     check = Checker(file, config.on_bad, cuts_boxes=config.cuts_boxes)
     reader = _Reader(image_folder(file, config.images, root), config, check)
     check.each(tasks, "task", reader.add)
+    reader.count_unlisted(reader.names)
     categories = occurring_classes(reader.images)
     if config.classes:
         categories = listed_classes(located(root, config.classes))
@@ -99,7 +102,8 @@ class _Reader(ShapeReader):
         super().__init__(check)
         self._folder = folder
         self._config = config
-        self._pictures = _by_ends(folder)
+        self.names = images_below(folder, folder, config.follows_links, Skipped())
+        self._pictures = _by_ends(self.names)
 
     def add(self, task: Any) -> None:
         """Check one task."""
@@ -108,6 +112,8 @@ class _Reader(ShapeReader):
         name = f"task {task.get('id')!r:.100}"
         regions = self._regions(task, name)
         if regions is None:
+            with contextlib.suppress(RecordError):  # it may have no image
+                self._candidates(_address(task))
             self.note(_NOT_LABELLED, name)
             return
         try:
@@ -141,15 +147,14 @@ class _Reader(ShapeReader):
     def _image(self, task: Json, regions: list[Any]) -> DrawnImage:
         """Return the image of a task, without objects."""
         address = _address(task)
-        names = _names(address)
-        found = next((self._pictures[name] for name in names if name in self._pictures), [])
+        found = self._candidates(address)
         if len(found) > 1:
             raise RecordError(
                 "two images of one name",
                 f"{found[0]!r} and {found[1]!r} both end like {address[-200:]!r}; "
                 "name the folder of one with images=FOLDER",
             )
-        wanted = found[0] if found else names[-1]
+        wanted = found[0] if found else _names(address)[-1]
         path, num_bytes = find_file(
             self._folder, wanted, "image file", follow=self._config.follows_links
         )
@@ -163,6 +168,15 @@ class _Reader(ShapeReader):
             raise RecordError("unsafe file name", "the name of its image is not Unicode text")
         self.check_id(image_id, f"its image {wanted!r} is another task's too")
         return DrawnImage(image_id, path, num_bytes, size, turned, ())
+
+    def _candidates(self, address: str) -> list[str]:
+        """Return the names of the images that end like an address, by the longest end."""
+        for end in _names(address):
+            found = self._pictures.get(unicodedata.normalize("NFC", end))
+            if found:
+                self.listed.update(found)
+                return found
+        return []
 
     def _objects(self, regions: list[Any], size: Size, owner: str) -> list[Drawn]:
         labels = _labels_of_regions(regions)
@@ -251,14 +265,11 @@ def _names(address: str) -> list[str]:
     return names if bare == names[-1] or not bare else [*names, bare]
 
 
-def _by_ends(folder: Path) -> dict[str, list[str]]:
-    """Return the images below a folder by every end of their paths."""
+def _by_ends(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return names of images by every end of their paths, as NFC."""
     found: dict[str, list[str]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
-        name = path.relative_to(folder).as_posix()
-        steps = name.split("/")
+    for name in names:
+        steps = unicodedata.normalize("NFC", name).split("/")
         ends = {"/".join(steps[k:]) for k in range(len(steps))}
         for end in ends:
             found.setdefault(end, []).append(name)

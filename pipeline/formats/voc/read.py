@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,13 @@ from synthaug.pipeline.formats.checked import (
 from synthaug.pipeline.formats.drawn import Canvas, corners_of, count_flags, rotated, turned_box
 from synthaug.pipeline.formats.json_files import load_json
 from synthaug.pipeline.formats.packed import Packed
-from synthaug.pipeline.formats.source_files import find_file, read_lines
+from synthaug.pipeline.formats.source_files import (
+    files_below,
+    find_file,
+    folded,
+    images_below,
+    read_lines,
+)
 from synthaug.pipeline.formats.validation import (
     Box,
     RecordError,
@@ -167,10 +174,8 @@ def _image_names(config: Config, base: Path, places: _Places, skipped: Skipped) 
     has_lists = (base / "ImageSets").is_dir()
     is_whole = config.split == "all" or (not has_lists and config.split == "train")
     if is_whole and not file.is_file():
-        files = places.annotations.rglob("*.xml")
-        names = [path.relative_to(places.annotations).as_posix() for path in files]
-        names = sorted(name.removesuffix(".xml") for name in names)
-        _note_images_without(names, places, skipped)
+        names = sorted(_annotation_names(places.annotations, config.follows_links, skipped))
+        _note_images_without(names, places, config.follows_links, skipped)
         return names
     if not file.is_file():
         others = sorted({path.stem for path in (base / "ImageSets").rglob("*.txt")})[:8]
@@ -183,10 +188,17 @@ def _image_names(config: Config, base: Path, places: _Places, skipped: Skipped) 
     return _listed_names(read_lines(file), file, skipped)
 
 
-def _note_images_without(names: list[str], places: _Places, skipped: Skipped) -> None:
+def _annotation_names(folder: Path, follow: bool, skipped: Skipped) -> Iterator[str]:
+    """Yield the names of the annotations in a folder and below it, without their suffix."""
+    for path in files_below(folder, folder.resolve(), follow, skipped):
+        if path.suffix == ".xml":
+            yield path.relative_to(folder).as_posix().removesuffix(".xml")
+
+
+def _note_images_without(names: list[str], places: _Places, follow: bool, skipped: Skipped) -> None:
     """Count the images that have no annotation, wherever in a folder it may lie."""
-    annotated = {name.rsplit("/", 1)[-1].casefold() for name in names}
-    for stem, pictures in _by_stem(places.images).items():
+    annotated = {folded(name.rsplit("/", 1)[-1]) for name in names}
+    for stem, pictures in _by_stem(places.images, follow).items():
         if stem.rsplit("/", 1)[-1] not in annotated:
             for picture in pictures:
                 skipped.note("image without an annotation file, left out", picture)
@@ -301,7 +313,7 @@ class _Reader:
         self._check = check
         self._skipped = check.skipped
         self._classes = {category.name for category in categories}
-        self._pictures = _by_stem(places.images)
+        self._pictures = _by_stem(places.images, config.follows_links)
         self._nested: dict[str, list[str]] = {}  # stem -> annotations, once one is looked for
 
     def add(self, record: dict[str, str]) -> None:
@@ -348,9 +360,9 @@ class _Reader:
         if (self._places.annotations / f"{name}.xml").is_file() or "/" in name:
             return name
         if not self._nested:
-            for path in sorted(self._places.annotations.rglob("*.xml")):
-                inner = path.relative_to(self._places.annotations).as_posix()
-                self._nested.setdefault(path.stem, []).append(inner.removesuffix(".xml"))
+            folder = self._places.annotations
+            for inner in sorted(_annotation_names(folder, self._config.follows_links, Skipped())):
+                self._nested.setdefault(inner.rsplit("/", 1)[-1], []).append(inner)
         found = self._nested.get(name, [name])
         if len(found) > 1:
             raise RecordError(
@@ -368,10 +380,10 @@ class _Reader:
         The text of `filename` outlives renaming, so it is only asked where nothing else tells.
         """
         told = (text_of(tree, "filename") or "").strip()
-        own = self._pictures.get(name.casefold(), [])
+        own = self._pictures.get(folded(name), [])
         if not own and "/" in name:  # only the annotations are sorted into folders
             name = name.rsplit("/", 1)[-1]
-            own = self._pictures.get(name.casefold(), [])
+            own = self._pictures.get(folded(name), [])
         exact = [picture for picture in own if _stem(picture) == name]
         own = exact or own
         if len(own) > 1 and told in own:
@@ -396,7 +408,7 @@ class _Reader:
         return self._find(self._places.images, f"{name}.jpg", "image")
 
     def _is_picture(self, told: str) -> bool:
-        return told in self._pictures.get(_stem(told).casefold(), [])
+        return told in self._pictures.get(folded(_stem(told)), [])
 
     def _object(self, element: Element, size: Size, image: str) -> tuple[str, Box, bool]:
         """Return the class, the box and whether it is difficult."""
@@ -466,16 +478,12 @@ class _Reader:
         return box
 
 
-_IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-
-
-def _by_stem(folder: Path) -> dict[str, list[str]]:
+def _by_stem(folder: Path, follow: bool) -> dict[str, list[str]]:
     """Return the images of a folder by name without suffix, in small letters."""
     pictures: dict[str, list[str]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in _IMAGES:
-            name = path.relative_to(folder).as_posix()
-            pictures.setdefault(_stem(name).casefold(), []).append(name)
+    if folder.is_dir():
+        for name in images_below(folder, folder.resolve(), follow, Skipped()):
+            pictures.setdefault(folded(_stem(name)), []).append(name)
     return pictures
 
 

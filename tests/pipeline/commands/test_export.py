@@ -26,6 +26,7 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.coco import read as coco
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.formats.source_files import is_ours
 from tests import paths
 from tests.hard_scenes import CATEGORIES, boxed, masked, perfect
 
@@ -86,6 +87,7 @@ def test_a_run_is_merged_and_its_validation_images_stay_apart(sets: Path, name: 
     assert {i.split("-")[0] for i in ids[1]} == {"validation"}
     assert (len(train), len(val)) == (7, 6)
     assert "train: 3 images of synthetic" in result.output
+    assert is_ours(out)
     card = (out / "README.md").read_text()
     assert "seed 5" in card
     assert "| train | real | 4 | 4 | 0 |" in card

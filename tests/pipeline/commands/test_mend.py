@@ -15,6 +15,7 @@ from synthaug.pipeline.commands.mend import CHANGES, FILE, MAP, mend
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.scene import Category, ImageRef, Objects, Scene, SceneList
+from synthaug.pipeline.formats.source_files import is_ours
 from synthaug.pipeline.formats.validation import CUT
 from synthaug.pipeline.survey.tally import Tally, tally
 
@@ -57,6 +58,7 @@ def test_ids_of_images_stay_as_they_were(tmp_path: Path) -> None:
     assert [17, "017", "cam/3", "-2", "１"] == [image["id"] for image in document["images"]]
     assert [] == changes
     assert "nothing had to be changed" in said
+    assert is_ours(tmp_path / "out")
     assert [4, 9] == [category["id"] for category in document["categories"]]
 
 

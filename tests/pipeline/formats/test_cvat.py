@@ -15,6 +15,7 @@ from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.formats.shape_reader import UNLISTED
 
 H, W = 30, 40
 META = (
@@ -226,3 +227,33 @@ def test_a_label_that_only_an_earlier_meta_knows_is_refused(tmp_path: Path) -> N
     later = META.replace("dog", "cow")
     with pytest.raises(DatasetError, match="label 'dog' is not in its last 'meta'"):
         opened(tmp_path, image(shape("box", BOX, label="dog")), later)
+
+
+def test_images_that_the_xml_does_not_list_are_named(tmp_path: Path) -> None:
+    for name in ("a.png", "in/b.png", "more/c.png", "left.png"):
+        file = tmp_path / "images" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture())
+    listed = [
+        image(shape("box", BOX)),
+        image(name="in\\b.png"),
+        image(name="c.png", more=f'subset="more" width="{W}" height="{H}"'),
+    ]
+    text = f"<annotations>{META}{''.join(listed)}</annotations>"
+    (tmp_path / "annotations.xml").write_text(text)
+    for option, count in (("", 3), ("?subset=more", 1)):
+        table = open_dataset(f"cvat:annotations.xml{option}", tmp_path)
+        assert count == len(table)
+        assert ["left.png"] == table.skipped.names[UNLISTED]
+
+
+@pytest.mark.parametrize("option", ["", "?outside=clip"])
+def test_a_mask_that_reaches_out_is_refused_or_cut(tmp_path: Path, option: str) -> None:
+    reaching = shape("mask", f'rle="0, 24" left="{W - 4}" top="{H - 2}" width="6" height="4"')
+    if not option:
+        with pytest.raises(DatasetError, match="its mask of 6x4 at 36 28 lies outside the image"):
+            opened(tmp_path, image(reaching))
+        return
+    found = opened(tmp_path, image(reaching), option=option)[0].objects
+    assert [[W - 4, H - 2, W, H]] == found.boxes.tolist()
+    assert [8] == found.area.tolist()

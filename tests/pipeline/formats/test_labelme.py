@@ -245,3 +245,36 @@ def test_a_rectangle_of_four_turned_corners_is_told(tmp_path: Path) -> None:
     assert 1 == table.skipped["box drawn at an angle, taken as the upright box around it"]
     upright: list[list[float]] = [[10, 2], [30, 2], [30, 22], [10, 22]]
     assert not opened(tmp_path, shape("rectangle", upright)).skipped
+
+
+def test_a_mended_copy_and_files_of_other_systems_are_no_part_of_the_folder(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "fixed" / "images").mkdir(parents=True)
+    for name in ("instances.json", "changes.txt", "images/a.png"):
+        (tmp_path / "fixed" / name).write_text("{}")
+    (tmp_path / "._a.json").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
+    table = opened(tmp_path, shape("rectangle", [[3, 4], [9, 9]]))
+    assert ["a"] == [scene.image_id for scene in table]
+    assert {"folder that synthaug wrote, no part of the set": 1} == table.skipped
+
+
+def test_json_of_something_else_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(DatasetError, match="is no file of labelme; move it to another folder"):
+        opened(tmp_path, shape("rectangle", [[3, 4], [9, 9]]))
+
+
+@pytest.mark.parametrize("option", ["", "?outside=clip"])
+def test_a_mask_that_reaches_out_is_refused_or_cut(tmp_path: Path, option: str) -> None:
+    png = io.BytesIO()
+    Image.new("L", (6, 4), 255).save(png, "PNG")
+    reaching = shape("mask", [[W - 4, -2], [W + 1, 1]], mask=text(png.getvalue()))
+    if not option:
+        with pytest.raises(DatasetError, match="its mask of 6x4 at 36 -2 lies outside the image"):
+            opened(tmp_path, reaching)
+        return
+    found = opened(tmp_path, reaching, option=option)[0].objects
+    assert [[W - 4, 0, W, 2]] == found.boxes.tolist()
+    assert [8] == found.area.tolist()

@@ -154,3 +154,15 @@ def test_what_is_no_data_set_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text('{"images": [')
     with pytest.raises(DatasetError, match=r"broken\.json: "):
         recognize("broken.json", tmp_path)
+
+
+def test_sets_that_a_run_made_are_not_those_of_the_folder_around_it(tmp_path: Path) -> None:
+    write_sample("coco", SAMPLE, tmp_path / "photos")
+    run = tmp_path / "photos" / "runs" / "photos"
+    write_sample("coco", SAMPLE, run / "pseudo")
+    (run / "steps").mkdir()
+    assert 2 == len(recognize("photos", tmp_path))
+    (run / "job.yaml").write_text("")
+    assert ["coco:photos/instances.json"] == [
+        one.reference for one in recognize("photos", tmp_path)
+    ]

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from synthaug.pipeline.core.errors import DatasetError
-from synthaug.pipeline.formats.source_files import find_file, read_bytes, read_lines
+from synthaug.pipeline.core.skipped import Skipped
+from synthaug.pipeline.formats.source_files import (
+    OURS,
+    files_below,
+    find_file,
+    images_below,
+    read_bytes,
+    read_lines,
+)
 from synthaug.pipeline.formats.validation import RecordError
 
 
@@ -124,3 +132,69 @@ def test_another_spelling_does_not_lead_out_of_the_folder(tmp_path: Path) -> Non
     (tmp_path / "set").mkdir()
     with pytest.raises(RecordError, match="leaves"):
         find_file(tmp_path / "set", "..\\a.jpg", "image")
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "told"),
+    [("a.jpg", "A.JPG"), ("Train/A.jpg", "train/a.jpg"), ("GRÖSSE.png", "größe.png")],
+)
+def test_a_name_in_other_capitals_is_refused_with_the_one_that_is_there(
+    tmp_path: Path, on_disk: str, told: str
+) -> None:
+    file = tmp_path / on_disk
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"12")
+    with pytest.raises(RecordError) as caught:
+        find_file(tmp_path, told, "image file")
+    assert "missing image file" == caught.value.reason
+    hint = f"; there is {on_disk!r}, with other capitals: rename one of them"
+    assert f"its image file {told!r} is not in {tmp_path}{hint}" == caught.value.detail
+
+
+def test_no_hint_leads_out_of_the_folder_or_to_a_folder(tmp_path: Path) -> None:
+    inner = tmp_path / "set"
+    (inner / "B.jpg").mkdir(parents=True)
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (inner / "A.jpg").symlink_to(tmp_path / "a.jpg")
+    for name in ("a.jpg", "b.jpg", "c.jpg", "b.jpg/a.jpg"):
+        with pytest.raises(RecordError) as caught:
+            find_file(inner, name, "image")
+        assert f"its image {name!r} is not in {inner}" == caught.value.detail
+
+
+# --- the files of a folder ---
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("job.yaml", "steps"),
+        ("export.json", "README.md"),
+        ("instances.json", "changes.txt"),
+        ("metrics.json", "scores.html"),
+        ("sheet.json", "images"),
+    ],
+)
+def test_a_folder_that_synthaug_wrote_is_no_part_of_the_set_around_it(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    ours = tmp_path / "deep" / "ours"
+    (ours / "more").mkdir(parents=True)
+    for name in (*names, "b.png", "more/c.png"):
+        (ours / name).write_bytes(b"")
+    skipped = Skipped()
+    assert ["a.png"] == images_below(tmp_path, tmp_path, False, skipped)
+    assert {OURS: [str(ours)]} == skipped.names
+    assert ["b.png", "more/c.png"] == images_below(ours, ours, False, Skipped())  # asked for
+    (ours / names[1]).unlink()
+    assert 3 == len(images_below(tmp_path, tmp_path, False, Skipped()))
+
+
+def test_hidden_files_are_of_the_system(tmp_path: Path) -> None:
+    """Other systems leave ._a.json beside a.json, .DS_Store, and folders of their own."""
+    for name in ("a.json", "._a.json", ".DS_Store", ".git/b.json", "in/.c.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = list(files_below(tmp_path, tmp_path, False, Skipped()))
+    assert [tmp_path / "a.json"] == found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.reference import open_dataset
+from synthaug.pipeline.formats.shape_reader import UNLISTED
 from tests.pipeline.formats.label_studio.test_brush import channels, packed
 
 H, W = 30, 40
@@ -223,3 +225,16 @@ def test_its_yolo_coco_and_voc_folders_are_read_as_they_come(tmp_path: Path) -> 
 def test_a_label_that_shows_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="region 1: it needs one label, not"):
         opened(tmp_path, task(region("rectanglelabels", "", x=1, y=1, width=5, height=5)))
+
+
+def test_images_that_no_task_names_are_told(tmp_path: Path) -> None:
+    for name in ("b.png", "in/größe.png", "left.png"):
+        file = tmp_path / "images" / unicodedata.normalize("NFD", name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture())
+    address = "/data/upload/1/" + unicodedata.normalize("NFC", "größe.png")
+    without = task(key=2, image="/data/upload/1/b.png") | {"annotations": []}
+    table = opened(tmp_path, task(box()), without, task(box(), key=3, image=address))
+    assert 2 == len(table)
+    assert ["left.png"] == table.skipped.names[UNLISTED]
+    assert 1 == table.skipped["task without an annotation, left out"]
