@@ -26,6 +26,7 @@ from synthaug.generators.fill.geometry import (
     object_region,
     outline_region,
     pixels_of,
+    resized,
     ring_region,
     seam_of,
     soft_ellipse,
@@ -33,6 +34,8 @@ from synthaug.generators.fill.geometry import (
 from synthaug.generators.fill.windows import EXAMPLE_CHANNELS, NUM_AUGMENTATIONS, Windows
 
 KEPT_REACH = 1  # pixels of a window around an object that come into the photo with it
+LEAST_MASK = 0.01  # to divide by
+AGREES = 0.25  # of pixel values, -1 to 1: how far from its example a painted pixel hardly shows it
 LARGE = 1.25  # a window is painted at the larger resolution from this many times the smaller on
 NATIVE = (1.25, 3.0)  # sides of a window at native scale, in longer sides of its box
 
@@ -100,6 +103,41 @@ def task_of(edit: Edit, number: int, image: Image, config: Config, num_classes: 
             kept = _kept_region(painting, shown[3], window, region)
         windows = replace(windows, example=shown[None], region=region[None, None])
     return Task(window, resolution, windows, kept, painting.shows)
+
+
+def shows_example(painted: Tensor, example: Tensor) -> Tensor:
+    """Return how far painted pixels [B, 3, S, S] show an example there, [B, S, S] in [0, 1].
+
+    1 where an example [B, EXAMPLE_CHANNELS, S, S] lies and has their color.
+    """
+    colors, mask = example[:, :3], example[:, 3:]
+    distance = (painted * mask - colors).abs().mean(1)
+    likeness = torch.exp(-((distance / AGREES) ** 2))
+    return likeness * mask[:, 0]
+
+
+def with_fine_detail(painted: Tensor, task: Task, painting: Painting) -> Tensor:
+    """Return a painted window [3, S, S] with what is finer than its pixels, [3, s, s].
+
+    s is the window's side in the photo. A window is painted at S at most; of a larger object, what
+    is lost between S and s is the example's, where it is what was painted. Without an example, or
+    where S is not less than s, the window comes back as it is.
+    """
+    if painting.example is None or task.window.side <= task.resolution:
+        return painted
+    side = task.window.side
+    box_there = task.window.into(painting.box[None], task.resolution)[0]
+    in_whole_pixels = np.rint(box_there)  # as the example was shown
+    fine_box = in_whole_pixels * (side / task.resolution)
+    fine = brought_to(painting.example, fine_box.astype(np.float32), side)
+    coarse = resized(resized(fine[None], task.resolution), side)[0]
+    # colors over masks: else what ends with the mask would count as detail, a halo around it
+    coarse_colors = coarse[:3] / coarse[3:].clamp_min(LEAST_MASK)
+    detail = fine[:3] - fine[3:] * coarse_colors
+    shown = shows_example(painted[None], task.content.example)
+    weight = resized(shown[None], side)[0]
+    enlarged = resized(painted[None], side)[0]
+    return enlarged + weight * detail
 
 
 def _needed_region(

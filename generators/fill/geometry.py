@@ -79,7 +79,7 @@ def cut(image: Image, window: Window, resolution: int) -> Tensor:
     inside = image[rows[:, None], columns]
     planes = torch.from_numpy(inside).permute(2, 0, 1)
     pixels = planes[None].float()
-    return _resize(pixels, resolution)[0] / 127.5 - 1
+    return resized(pixels, resolution)[0] / 127.5 - 1
 
 
 def _mirrored(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -199,14 +199,14 @@ def seam_of(mask: Tensor, box: Box) -> Tensor:
 def put_back(image: Image, window: Window, painted: Tensor, region: Tensor) -> Image:
     """Return a copy of the image with the region of a painted window in it.
 
-    The region is [S, S], the window [3, S, S]. Only the region and its soft edge change; what lies
+    The region is [S, S], the window [3, T, T]. Only the region and its soft edge change; what lies
     outside the image is dropped.
     """
     height, width = image.shape[:2]
     values = (painted[None] + 1) * 127.5
-    at_side = _resize(values, window.side)[0]
+    at_side = resized(values, window.side)[0]
     pixels = at_side.permute(1, 2, 0).numpy()
-    opaque = _resize(region[None, None], window.side)
+    opaque = resized(region[None, None], window.side)
     soft = _blur(opaque)[0, 0].numpy()
     alpha = soft[..., None]
 
@@ -227,7 +227,7 @@ def put_back(image: Image, window: Window, painted: Tensor, region: Tensor) -> I
     return result
 
 
-def _resize(pixels: Tensor, side: int) -> Tensor:
+def resized(pixels: Tensor, side: int) -> Tensor:
     """Resize [B, C, h, w] to a side, bilinear and antialiased."""
     if pixels.shape[-2:] == (side, side):
         return pixels

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from synthaug.generators.base import Edit, EditedPhoto, SamplerOptions, Samples
 from synthaug.generators.fill.config import Config
-from synthaug.generators.fill.edits import Task, task_of
+from synthaug.generators.fill.edits import Task, shows_example, task_of, with_fine_detail
 from synthaug.generators.fill.flow import fill, noise_for
 from synthaug.generators.fill.geometry import Image, put_back
 from synthaug.generators.fill.network import FillNetwork
@@ -65,7 +65,9 @@ class WindowSampler(ABC):
             painted = self._paint(tasks, own_seeds)
             results = zip(rows, tasks, painted, strict=True)
             for row, task, (pixels, mask) in results:
-                image = put_back(images[row], task.window, pixels, task.kept)
+                painting = edits[row].paintings[number]
+                fine = with_fine_detail(pixels, task, painting)
+                image = put_back(images[row], task.window, fine, task.kept)
                 images[row] = image
                 masks[row][number] = _mask_in_image(image, task, mask * task.kept)
         edited = zip(images, masks, strict=True)
@@ -98,7 +100,10 @@ class WindowSampler(ABC):
                 without = self._fill(emptied, their_seeds, guided=False)
                 difference = painted[is_object] - without
                 difference = difference.abs().mean(1)
-                soft[is_object] = (difference / FULL_DIFFERENCE).clamp(0, 1)
+                differs = (difference / FULL_DIFFERENCE).clamp(0, 1)
+                # what shows the example may have the colors of the background behind it
+                shown = shows_example(painted[is_object], objects.example)
+                soft[is_object] = torch.maximum(differs, shown)
             masks = soft * windows.region[:, 0]
             for row, pixels, mask in zip(rows, painted, masks, strict=True):
                 results[row] = (pixels, mask)

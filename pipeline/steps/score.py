@@ -35,7 +35,7 @@ from synthaug.pipeline.synthesis.conditioning import conditioning_of
 from synthaug.pipeline.synthesis.paired import PairedSamples
 
 NEEDS = ("ingest", "train_detector", "train_generator")
-VERSION = 10
+VERSION = 11
 SHARD = 32  # validation images
 PAIRED = "twins"  # folder of the images generated from the validation layouts
 PICTURES = ("nearest.jpg", "real_or_made.jpg", "mask_iou.png")

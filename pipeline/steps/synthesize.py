@@ -19,7 +19,7 @@ from synthaug.pipeline.synthesis.base import Synthesizer
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 NEEDS = ("plan", "train_generator")
-VERSION = 8
+VERSION = 9
 PUBLISHES: tuple[Published, ...] = ()
 AS_TRAINED = -2  # of synthesize.refine_stages
 
