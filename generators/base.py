@@ -358,6 +358,15 @@ class EditSampler(Sampler[Sequence[Edit]], Protocol):
         ...
 
 
+@runtime_checkable
+class Drafts(Protocol):
+    """A sampler of photos that can also paint faster and more roughly."""
+
+    def draft(self) -> EditSampler:
+        """Return the sampler that does."""
+        ...
+
+
 @dataclass(frozen=True)
 class TrainingBatch:
     """Real images with their layouts."""

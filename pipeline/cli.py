@@ -504,6 +504,23 @@ def generate(checkpoint: Path, layout: str, output: str, **request: Any) -> None
 
 
 @main.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--port", type=int, default=0, show_default=True, help="Port on 127.0.0.1; 0 = any free one."
+)
+def studio(run_folder: Path, port: int) -> None:
+    """Paint and change layouts by hand, in the browser.
+
+    Serves a page on this machine alone, under an address with a token that it prints. RUN is the
+    folder of a finished run; layouts that are saved go to RUN/studio (docs/studio.md). Needs `pip
+    install 'synthaug[studio]'`.
+    """
+    from synthaug.pipeline.commands.studio import studio as serve
+
+    serve(run_folder, port, _say)
+
+
+@main.command()
 @click.argument("source")
 @click.option(
     "--to",

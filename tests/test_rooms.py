@@ -46,7 +46,7 @@ ROOMS = {  # room -> the rooms it may import
         *("detection", "execution"),
     },
     "pipeline/scoring": {"core", "scores", "execution"},
-    "pipeline/studio": {"core", "formats", "planning", "generators"},
+    "pipeline/studio": {"core", "formats", "planning", "generators", "synthesis"},
     "pipeline/report": {"core", "scores", "config", "planning", "verification"},
     "pipeline/steps": {"*"},  # everything above; never run, commands or cli
     "pipeline/run": {"core", "config", "execution", "steps"},
@@ -61,6 +61,8 @@ DOORS = {  # framework -> the only files that may import it
     "omegaconf": {"pipeline/config/load.py", "pipeline/config/schema.py"},
     "click": {"pipeline/cli.py"},
     "rich": {"pipeline/display.py"},
+    "starlette": {"pipeline/studio/server/app.py", "pipeline/studio/server/serve.py"},
+    "uvicorn": {"pipeline/studio/server/serve.py"},
 }
 BARE = {
     "ray",

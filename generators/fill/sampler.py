@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from synthaug.generators.fill.windows import Windows
 from synthaug.generators.nn.precision import uses_bfloat16
 
 SEED_STRIDE = 1_000_003  # between the seeds of the objects of one image
+DRAFT_STEPS = 4  # of Euler, while somebody drags a box and looks
 FULL_DIFFERENCE = 0.25  # of pixel values, -1 to 1, from which a pixel surely belongs to the object
 
 
@@ -119,6 +122,13 @@ class FillSampler(WindowSampler):
         on_device = network.eval().to(self._device)
         self._network = on_device.to(memory_format=torch.channels_last)
         self._bf16 = uses_bfloat16(options.precision, self._device)
+
+    def draft(self) -> FillSampler:
+        """Return a sampler of the same network that takes few steps."""
+        quick = copy.copy(self)
+        steps = min(DRAFT_STEPS, self._config.euler_steps)
+        quick._config = replace(self._config, euler_steps=steps)
+        return quick
 
     def _fill(self, windows: Windows, seeds: Sequence[int], guided: bool) -> torch.Tensor:
         """Follow the flow; see the base class."""

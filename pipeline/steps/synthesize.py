@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from synthaug.pipeline.config.schema import Job, section_dict
 from synthaug.pipeline.core.errors import JobError
@@ -17,6 +18,9 @@ from synthaug.pipeline.steps.contract import Published
 from synthaug.pipeline.steps.train_generator import WEIGHTS
 from synthaug.pipeline.synthesis.base import Synthesizer
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NEEDS = ("plan", "train_generator")
 VERSION = 9
@@ -54,11 +58,8 @@ def metrics(manifest: Manifest) -> Json:
     return {"synthetic": {key: manifest[key] for key in keys}}
 
 
-def load_synthesizer(folder: Folder, job: Job) -> Synthesizer:
-    """Return the synthesizer with the trained generator.
-
-    On the GPU where there is one.
-    """
+def load_generator(folder: Folder, job: Job) -> nn.Module:
+    """Return the trained generator of a training's folder."""
     import torch
 
     from synthaug.generators import checkpoint
@@ -69,6 +70,15 @@ def load_synthesizer(folder: Folder, job: Job) -> Synthesizer:
         changes["refine_stages"] = job.synthesize.refine_stages
     with folder.local_copy(WEIGHTS) as path:
         _, network, _ = checkpoint.load(path, changes)
+    return network
+
+
+def load_synthesizer(folder: Folder, job: Job) -> Synthesizer:
+    """Return the synthesizer with the trained generator.
+
+    On the GPU where there is one.
+    """
+    network = load_generator(folder, job)
     return conditioning_of(job).synthesizer(network, device(), folder)
 
 

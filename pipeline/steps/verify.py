@@ -231,6 +231,65 @@ def read_thresholds(fitted: Mapping[str, Any], categories: Sequence[Category]) -
     return verification_thresholds.stack(of_classes, thing_flags(categories), least)
 
 
+class Judge:
+    """The detector that verifies, with its thresholds and crops of some classes."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        fitted: Mapping[str, Any],
+        categories: Sequence[Category],
+        out: str,
+    ) -> None:
+        """Take what was fitted; `out` is the step's folder."""
+        self.detector = detector
+        self._thresholds = read_thresholds(fitted, categories)
+        bars = [fitted["bars"][category.name] for category in categories]
+        judges = [bar["judge"] for bar in bars]
+        margins = [bar["margin"] for bar in bars]
+        self.by_detector = np.array([judge == DETECTOR for judge in judges], bool)
+        self._by_crops = np.array([judge == CROPS for judge in judges], bool)
+        self._margin = np.array(margins)
+        if self._by_crops.any():
+            self._prototypes = Prototypes.from_json(Folder.at(out).read_json(PROTOTYPES))
+
+    @staticmethod
+    def of(
+        job: Job, folder: str, manifest: Mapping[str, Any], categories: Sequence[Category]
+    ) -> Judge:
+        """Return the judge of a finished step, by its folder and its manifest."""
+        weights = (Folder.at(folder).sub(JUDGE).uri, train_detector.WEIGHTS)
+        if job.verify.detector:
+            path = Path(job.verify.detector).absolute()
+            weights = (str(path.parent), path.name)
+        spec = Spec(job, "", "", weights, folder, manifest)
+        return Judge(spec.detector(), manifest, categories, folder)
+
+    def __call__(self, scene: Scene) -> Verdicts:
+        """Return the verdicts on the objects of one image."""
+        (prediction,) = self.detector.predict([decode(scene)])
+        row = DetectionRow.of(0, scene, prediction)
+        return self.judge_crops(scene, row, self.on_row(row, scene.objects.source))
+
+    def on_row(self, row: DetectionRow, source: Sequence[str]) -> Verdicts:
+        """Return the verdicts by detections alone; what a person labelled gets none."""
+        return on_synthetic(verdicts(row, self._thresholds), source)
+
+    def judge_crops(self, scene: Scene, row: DetectionRow, result: Verdicts) -> Verdicts:
+        """Return the verdicts with those on objects of classes that crops are judged of."""
+        is_synthetic = [source != "human" for source in scene.objects.source]
+        synthetic = np.array(is_synthetic, bool)
+        by_crops = self._by_crops[row.labels]
+        chosen = np.flatnonzero(by_crops & ~row.crowd & synthetic)
+        if not len(chosen):
+            return result
+        image = decode(scene)
+        (features,) = self.detector.box_features([image], [row.boxes[chosen]])
+        kept = self._prototypes.confirm(features, row.labels[chosen], self._margin)
+        small = is_too_small(row, self._thresholds)[chosen]
+        return with_crop_verdicts(result, chosen, kept, small)
+
+
 class _Verifier:
     """Verifies a shard of synthetic images and writes it.
 
@@ -241,17 +300,8 @@ class _Verifier:
         self._section = spec.job.verify
         self._out = Folder.at(spec.out)
         self._table = spec.images()
-        self._detector = spec.detector()
         self._categories = self._table.categories
-        self._thresholds = read_thresholds(spec.fitted, self._categories)
-        bars = [spec.fitted["bars"][category.name] for category in self._categories]
-        judges = [bar["judge"] for bar in bars]
-        margins = [bar["margin"] for bar in bars]
-        self._by_detector = np.array([judge == DETECTOR for judge in judges], bool)
-        self._by_crops = np.array([judge == CROPS for judge in judges], bool)
-        self._margin = np.array(margins)
-        if self._by_crops.any():
-            self._prototypes = Prototypes.from_json(self._out.read_json(PROTOTYPES))
+        self._judge = Judge(spec.detector(), spec.fitted, self._categories, spec.out)
 
     def __call__(self, name: str, indices: range) -> Json:
         counts: dict[str, Counter[str]] = {key: Counter() for key in COUNTS}
@@ -263,18 +313,19 @@ class _Verifier:
             parquet.ShardWriter(self._out, file, self._categories) as verified_writer,
             parquet.ShardWriter(self._out.sub(REJECTED), file, self._categories) as rejected_writer,
         ):
-            detections = detect(self._detector, self._table, indices, self._section.batch)
+            detector = self._judge.detector
+            detections = detect(detector, self._table, indices, self._section.batch)
             for index, scene, prediction in detections:
                 row = DetectionRow.of(index, scene, prediction)
                 source = scene.objects.source
-                result = on_synthetic(verdicts(row, self._thresholds), source)
+                result = self._judge.on_row(row, source)
                 self._count_recognised(recognised, "made", row, result)
                 if previous is not None:
                     other = with_detections_of(row, previous)
-                    blind = on_synthetic(verdicts(other, self._thresholds), source)
+                    blind = self._judge.on_row(other, source)
                     self._count_recognised(recognised, "chance", row, blind)
                 previous = row
-                result = self._judge_crops(scene, row, result)
+                result = self._judge.judge_crops(scene, row, result)
                 verified = apply_policy(scene, row, result, self._section, index)
                 images[verified.dropped or "verified"] += 1
                 of_image = count_objects(verified, result, row, self._categories, source)
@@ -301,23 +352,9 @@ class _Verifier:
         """Count the objects that the detector itself judges, and those it confirms."""
         labels = row.labels.tolist()
         for label, verdict in zip(labels, result.verdict, strict=True):
-            if verdict is not None and self._by_detector[label]:
+            if verdict is not None and self._judge.by_detector[label]:
                 counts[f"{key}_of"] += 1
                 counts[key] += verdict == KEPT
-
-    def _judge_crops(self, scene: Scene, row: DetectionRow, result: Verdicts) -> Verdicts:
-        """Return the verdicts with those on objects of classes that crops are judged of."""
-        is_synthetic = [source != "human" for source in scene.objects.source]
-        synthetic = np.array(is_synthetic, bool)
-        by_crops = self._by_crops[row.labels]
-        chosen = np.flatnonzero(by_crops & ~row.crowd & synthetic)
-        if not len(chosen):
-            return result
-        image = decode(scene)
-        (features,) = self._detector.box_features([image], [row.boxes[chosen]])
-        kept = self._prototypes.confirm(features, row.labels[chosen], self._margin)
-        small = is_too_small(row, self._thresholds)[chosen]
-        return with_crop_verdicts(result, chosen, kept, small)
 
 
 def run(context: Context) -> Json:

@@ -28,6 +28,7 @@ from synthaug.pipeline.formats.validation import (
 )
 
 SHEET = "synthaug_sheets"  # the key by which a sheet.json is known
+STUDIO = "synthaug_studio"  # styles and all that `synthaug studio` adds to a layout
 Box = tuple[float, float, float, float]
 
 
@@ -136,7 +137,7 @@ def _read_file(file: Path, image: str | None) -> GivenLayout:
 
 def _from_record(document: Json, origin: str, options: Mapping[str, Any]) -> GivenLayout:
     """Return the layout of our own JSON form; RecordError for a wrong key or value."""
-    only(document, ("objects", "size"), "the layout")
+    only(document, ("objects", "size", STUDIO), "the layout")
     records = need(document, "objects")
     if not isinstance(records, list):
         raise RecordError("bad value", "'objects' must be a list")
@@ -148,6 +149,11 @@ def _from_record(document: Json, origin: str, options: Mapping[str, Any]) -> Giv
         names.append(text(record, "class", where))
         boxes.append(box_of(record, where))
     return GivenLayout(origin, tuple(names), tuple(boxes), _size(document), options=options)
+
+
+def layout_of(document: Json, origin: str) -> GivenLayout:
+    """Return the layout of our own JSON form; RecordError says what is wrong with it."""
+    return _from_record(document, origin, {})
 
 
 def _from_coco(document: Json, file: Path, image: str | None) -> GivenLayout:

@@ -85,10 +85,8 @@ class EditConditioning(RealImageConditioning):
         flip = self.job.generator.training.flip
         return photo_batches(tables, draw, HeldOut(), flip, rank, world)
 
-    def synthesizer(
-        self, network: nn.Module, device: torch.device | str, trained: Folder
-    ) -> Synthesizer:
-        """Return the synthesizer that paints into the images beside the checkpoint."""
+    def parts(self, network: nn.Module, device: torch.device | str, trained: Folder) -> EditParts:
+        """Return what paints, with the images beside the checkpoint."""
         table, bare = real_images(trained)
         names = tuple(category.name for category in table.categories)
         options = replace(self.sampler_options(device), classes=names)
@@ -98,9 +96,6 @@ class EditConditioning(RealImageConditioning):
         turns = bool(settings.get("turns", False))
         config = PasteConfig(blends=("none",), turns=turns)
         bank = Bank.of(table, bare, config)
-        plan = self.job.plan
-        paint = partial(paint_with, sampler)
-        repaints = "redraw" in self.uses
         examples: list[Bank] = []
         by_outline = replace(config, cut="auto")
         if shows_examples(self.job):
@@ -108,9 +103,28 @@ class EditConditioning(RealImageConditioning):
         if self.job.synthesize.examples == "all":
             further, further_bare = pseudo_labelled_images(trained)
             examples.append(Bank.of(further, further_bare, by_outline, surest(further_bare)))
+        return EditParts(sampler, bank, tuple(examples))
+
+    def synthesizer(
+        self, network: nn.Module, device: torch.device | str, trained: Folder
+    ) -> Synthesizer:
+        """Return the synthesizer that paints into the images beside the checkpoint."""
+        parts = self.parts(network, device, trained)
+        plan = self.job.plan
+        paint = partial(paint_with, parts.sampler)
+        repaints = "redraw" in self.uses
         return EditSynthesizer(
-            bank, paint, self.job.synthesize, plan.flip, plan.uses, repaints, examples
+            parts.bank, paint, self.job.synthesize, plan.flip, plan.uses, repaints, parts.examples
         )
+
+
+@dataclass(frozen=True)
+class EditParts:
+    """What paints into photos, and the real objects and photos it is given."""
+
+    sampler: EditSampler
+    bank: Bank
+    examples: tuple[Bank, ...]  # of real objects to paint after; () = it is shown none
 
 
 @dataclass(frozen=True)
@@ -221,15 +235,7 @@ class EditSynthesizer:
             cutout = None
             if painting.shows == "object":
                 rng = rng_for(seed, "example", number)
-                bank = lender_of(self._examples, painting.category, rng)
-                cutout = bank.draw(
-                    painting.category,
-                    rng,
-                    like=painting.box,
-                    elsewhere=own_image,
-                    outline=painting.mask,
-                    outlined=True,
-                )
+                cutout = draw_example(self._examples, painting, rng, own_image)
             if cutout is not None:
                 painting = replace(painting, example=example_of(cutout))
             paintings.append(painting)
@@ -263,6 +269,21 @@ class EditSynthesizer:
             (visible, by_box),
         )
         return replace(request, lost=lost)
+
+
+def draw_example(
+    banks: Sequence[Bank], painting: Painting, rng: np.random.Generator, own_image: str
+) -> Cutout | None:
+    """Draw a real object of another image for an object to be painted; None where is none."""
+    bank = lender_of(banks, painting.category, rng)
+    return bank.draw(
+        painting.category,
+        rng,
+        like=painting.box,
+        elsewhere=own_image,
+        outline=painting.mask,
+        outlined=True,
+    )
 
 
 def example_of(cutout: Cutout) -> Example:

@@ -69,11 +69,15 @@ class PasteConditioning(RealImageConditioning):
         self, network: nn.Module, device: torch.device | str, trained: Folder
     ) -> Synthesizer:
         """Return the synthesizer that pastes objects of the table beside the checkpoint."""
+        bank = self.bank(network, device, trained)
+        return PasteSynthesizer(bank, self.job.synthesize, self.job.plan.flip)
+
+    def bank(self, network: nn.Module, device: torch.device | str, trained: Folder) -> Bank:
+        """Return the objects that can be pasted, of the table beside the checkpoint."""
         table, bare = real_images(trained)
         any_sampler = self.system.sampler(network, self.sampler_options(device))
         sampler = cast("PasteSampler", any_sampler)
-        bank = Bank.of(table, bare, sampler.config)
-        return PasteSynthesizer(bank, self.job.synthesize, self.job.plan.flip)
+        return Bank.of(table, bare, sampler.config)
 
 
 class PasteSynthesizer:

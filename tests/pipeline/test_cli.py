@@ -248,6 +248,7 @@ def test_no_command_has_more_than_six_flags_and_all_are_known() -> None:
         "export": ["--out", "--parts", "--root", "--to", "--val", "--with"],
         "plan": ["--output"],
         "status": [],
+        "studio": ["--port"],
         "report": ["--out"],
         "score": ["--detector", "--job", "--names", "--output", "--train", "--weights"],
         "validate": ["--fix", "--html", "--json", "--root", "--strict"],

@@ -1,0 +1,1 @@
+"""What turns sketches into images, one file per kind of generator."""
