@@ -44,7 +44,7 @@ class Stroke:
 
 
 def stroke_of(points: Sequence[Sequence[float]], radius: float, size: Size) -> Stroke:
-    """Return a stroke; ValueError for one that is none, or far outside an image (H, W)."""
+    """Return a stroke; ValueError for what is none, or far outside an image (H, W)."""
     if not 1 <= len(points) <= MOST_POINTS:
         raise ValueError(f"a stroke has 1 to {MOST_POINTS} points, not {len(points)}")
     longer = max(size)
@@ -157,7 +157,10 @@ def check_ground(data: bytes, size: Size) -> None:
 
 
 def brush_stuff(sketch: Sketch, category: int, stroke: Stroke) -> Sketch:
-    """Paint stuff of a class along a stroke; objects that are not locked lose what it covers."""
+    """Paint stuff of a class along a stroke.
+
+    Objects that are not locked lose what it covers.
+    """
     covered = stroke.pixels(sketch.size)
     ground = ground_of(sketch)
     ground[covered] = category + 1

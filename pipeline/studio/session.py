@@ -315,7 +315,7 @@ class Session:
         return pictures
 
     def verdicts(self) -> list[Json]:
-        """Return the verdict on each object, by the detector that verified the run's images."""
+        """Return the verdict on each object, by the detector that verified the run."""
         judge = self._workshop.judge
         if judge is None:
             raise ValueError(self._workshop.no_judge)
@@ -374,7 +374,10 @@ class Session:
             return {**state, "saved_as": checked}
 
     def send_to_plan(self, copies: int) -> Json:
-        """Add the layout to the file that `plan.drawn` may name; return where and what it holds."""
+        """Add the layout to the file that `plan.drawn` may name.
+
+        Return where it is and what it holds.
+        """
         if not 1 <= copies <= MOST_COPIES:
             raise ValueError(f"copies: {copies} is not from 1 to {MOST_COPIES}")
         with self._lock:
@@ -395,7 +398,10 @@ class Session:
 
 
 def _item_record(item: Item, tight: Sequence[float]) -> Json:
-    """Return what the page is told of an object; `tight` is the box of what is seen of it."""
+    """Return what the page is told of an object.
+
+    `tight` is the box of what is seen of it.
+    """
     red, green, blue = color(item.number)
     is_seen = tight[2] > tight[0]
     return {
@@ -411,7 +417,7 @@ def _item_record(item: Item, tight: Sequence[float]) -> Json:
 
 
 def _checked_name(name: str) -> str:
-    """Return a name of a saved layout; ValueError for one that is none, such as a path."""
+    """Return a name of a saved layout; ValueError for a path and the like."""
     if not NAME.fullmatch(name):
         raise ValueError(
             "a name has 1 to 64 letters, digits, dots, dashes or underscores and begins with a "
@@ -430,7 +436,7 @@ def data_url(data: bytes, kind: str = "png") -> str:
 
 
 def overlay(masks: Flags, numbers: Sequence[int]) -> bytes:
-    """Return masks [N, H, W] in the colors of their objects as a PNG to be laid over the image.
+    """Return masks [N, H, W] in their objects' colors as a PNG to lie over the image.
 
     Small ones are enlarged, so that their outlines are thin.
     """

@@ -274,7 +274,7 @@ class EditSynthesizer:
 def draw_example(
     banks: Sequence[Bank], painting: Painting, rng: np.random.Generator, own_image: str
 ) -> Cutout | None:
-    """Draw a real object of another image for an object to be painted; None where is none."""
+    """Draw a real object of another image for one to be painted; None without."""
     bank = lender_of(banks, painting.category, rng)
     return bank.draw(
         painting.category,

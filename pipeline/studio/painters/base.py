@@ -57,7 +57,7 @@ def labels_of(categories: Sequence[Category]) -> Mapping[str, int]:
 
 
 def scene_of(sketch: Sketch, painted: Painted, categories: Sequence[Category]) -> Scene:
-    """Return the scene of a painted sketch, its image in PNG and its objects as they are seen.
+    """Return the scene of a painted sketch, its objects as they are seen.
 
     The ids of the objects are their numbers + 1; those of which nothing is seen are left out.
     """

@@ -1,4 +1,4 @@
-"""Who may talk to the studio: this machine's browser, with the token that was printed.
+"""Who may talk to the studio: this machine's browser, with the printed token.
 
 A page of another site can make a browser send requests to 127.0.0.1, and with a name of its own
 that it points there (DNS rebinding) even read the answers. Both show in the headers: such requests

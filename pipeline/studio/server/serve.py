@@ -42,7 +42,10 @@ def listen(port: int) -> socket.socket:
 
 
 def serve(session: Session, listening: socket.socket, tell: Callable[[str], None]) -> None:
-    """Serve a session until the user stops it; tell its address with the token of this start."""
+    """Serve a session until the user stops it.
+
+    Tell its address, with the token of this start.
+    """
     import uvicorn
 
     from synthaug.pipeline.studio.server.app import application
