@@ -21,7 +21,7 @@ from synthaug.generators.fill.windows import Windows
 from synthaug.generators.nn.precision import uses_bfloat16
 
 SEED_STRIDE = 1_000_003  # between the seeds of the objects of one image
-DRAFT_STEPS = 4  # of Euler, while somebody drags a box and looks
+DRAFT_STEPS = 3  # of the flow, while somebody drags a box and looks
 FULL_DIFFERENCE = 0.25  # of pixel values, -1 to 1, from which a pixel surely belongs to the object
 
 
@@ -126,8 +126,8 @@ class FillSampler(WindowSampler):
     def draft(self) -> FillSampler:
         """Return a sampler of the same network that takes few steps."""
         quick = copy.copy(self)
-        steps = min(DRAFT_STEPS, self._config.euler_steps)
-        quick._config = replace(self._config, euler_steps=steps)
+        steps = min(DRAFT_STEPS, self._config.flow_steps)
+        quick._config = replace(self._config, flow_steps=steps)
         return quick
 
     def _fill(self, windows: Windows, seeds: Sequence[int], guided: bool) -> torch.Tensor:
