@@ -462,9 +462,13 @@ def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Categor
     num_redrawn, num_new = len(redrawn), len(new)
     end = num_redrawn + num_new
     canvas, own_masks = _with_redrawn(request, edited.masks[:num_redrawn])
+    slack = np.zeros((num_new, 4), np.float32)
     if request.pieces is None:
+        for row, painting in enumerate(request.edit.paintings[num_redrawn:end]):
+            slack[row] = slack_of(painting)
         soft = edited.masks[num_redrawn:end]
-        added = resolve(soft, new.boxes, new.isthing)
+        outlines = new.boxes - slack
+        added = resolve(soft, outlines, new.isthing)
     else:
         added = request.pieces
     # where background was painted no thing is seen; the stuff there is that background
@@ -484,11 +488,30 @@ def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Categor
         canvas,
         edited.image,
         visible,
-        Added(area, ~request.by_box),
+        Added(area, ~request.by_box, slack),
         labels,
         MIN_VISIBLE,
         categories,
     )
+
+
+def slack_of(painting: Painting) -> Floats32:
+    """Return how far the label of an object lies outside its mask, per edge (xyxy), pixels.
+
+    As far as its example's box lies around the example's outline, both brought to the size that was
+    asked for: whoever drew the boxes may have left some room in them.
+    """
+    if painting.example is None or painting.example.mask is None:
+        return np.zeros(4, np.float32)
+    outline = painting.example.mask >= PAINTED
+    if not outline.any():
+        return np.zeros(4, np.float32)
+    height, width = outline.shape
+    tight = tight_boxes(outline[None])[0]
+    whole = np.array([0, 0, width, height], np.float32)
+    sides = painting.box[2:] - painting.box[:2]
+    scale = np.tile(sides / [width, height], 2)
+    return np.asarray((whole - tight) * scale, np.float32)
 
 
 def _with_redrawn(request: Request, soft: Floats32) -> tuple[Canvas, Flags]:

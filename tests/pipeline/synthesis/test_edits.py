@@ -192,6 +192,45 @@ def test_the_box_is_that_of_what_was_painted_where_persons_draw_boxes_alone_too(
     assert decode_all(new, (HEIGHT, WIDTH))[0].sum() == 8 * 6
 
 
+class OutlinePainter(PlainPainter):
+    """Paints objects in the outlines of their examples, which have the size of their boxes."""
+
+    def edit(self, edits: Sequence[Edit], seeds: Sequence[int]) -> list[EditedPhoto]:
+        in_outlines = []
+        for edit, photo in zip(edits, super().edit(edits, seeds), strict=True):
+            masks = np.zeros_like(photo.masks)
+            for mask, painting in zip(masks, edit.paintings, strict=True):
+                assert painting.example is not None and painting.example.mask is not None
+                x0, y0, x1, y1 = painting.box.astype(int).tolist()
+                mask[y0:y1, x0:x1] = painting.example.mask
+            in_outlines.append(EditedPhoto(photo.image, masks))
+        return in_outlines
+
+
+def loosely_boxed(image_id: str) -> Scene:
+    """Return a photo whose cell leaves 5, 2, 3 and 2 pixels of its box of 18 x 12 free."""
+    pixels = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
+    pixels[4:12, 7:17] = 60  # in the box (2, 2, 20, 14)
+    return replace(SOURCE, image_id=image_id, image=ImageRef(encode(pixels, "png"), None))
+
+
+def test_the_box_lies_around_its_object_as_that_of_the_example_around_the_example() -> None:
+    sources = [SOURCE, loosely_boxed("a")]
+    table = SceneList(CATEGORIES, sources)
+    cut = PasteConfig(mirror=0.0, blends=("none",), cut="auto")
+    bank = Bank.of(table, table, cut)
+    paint = partial(paint_with, OutlinePainter())
+    options = Synthesize(min_mask_area=4)
+    synthesize = EditSynthesizer(bank, paint, options, 0.0, {"insert": 1.0}, True, [bank])
+    plan = planned(boxes((24, 10, 42, 22)), [0])  # as large as the example's box
+    (finished,) = synthesize([plan], CATEGORIES, "")
+    objects = finished.scene.objects
+    new = objects.select(np.array([origin == ADDED for origin in objects.source]))
+    (mask,) = decode_all(new, (HEIGHT, WIDTH))
+    assert mask[12:20, 29:39].all() and mask.sum() == 8 * 10  # the mask is what was painted
+    assert new.boxes.tolist() == [[24, 10, 42, 22]]
+
+
 def test_a_layout_alone_is_painted_on_a_background_whose_objects_are_no_labels() -> None:
     painter = PlainPainter()
     scene = planned(boxes((30, 4, 40, 12)), [1], reason=PAIRED_SAMPLE)
