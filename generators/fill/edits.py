@@ -110,9 +110,10 @@ def task_of(edit: Edit, number: int, image: Image, config: Config, num_classes: 
 
 
 def shows_example(painted: Tensor, example: Tensor) -> Tensor:
-    """Return how far painted pixels [B, 3, S, S] show an example there, [B, S, S] in [0, 1].
+    """Return how far painted pixels show an example there, [B, S, S] in [0, 1].
 
-    1 where an example [B, EXAMPLE_CHANNELS, S, S] lies and has their color.
+    1 where an example [B, EXAMPLE_CHANNELS, S, S] lies and has the color of what was painted
+    [B, 3, S, S].
     """
     colors, mask = example[:, :3], example[:, 3:]
     distance = (painted * mask - colors).abs().mean(1)

@@ -95,7 +95,7 @@ def _is_sound(mask: Flags, least_area: float, least_side: float) -> bool:
     height, width = mask.shape
     is_high = bottom - top >= least_side * height
     is_wide = right - left >= least_side * width
-    return is_high and is_wide
+    return bool(is_high and is_wide)
 
 
 def _is_in_the_middle(mask: Flags) -> bool:
