@@ -99,7 +99,7 @@ def _is_sound(mask: Flags, least_area: float, least_side: float) -> bool:
 
 
 def _is_in_the_middle(mask: Flags) -> bool:
-    """Return whether the extents of a mask [h, w] leave as much of its box on either side."""
+    """Return whether a mask [h, w] leaves about as much of its box on either side."""
     for (low, high), side in zip(_extents(mask), mask.shape, strict=True):
         if abs((low + high) / 2 - side / 2) > OFF_MIDDLE * side:
             return False
