@@ -72,7 +72,7 @@ def folded(name: str) -> str:
 
 
 def _in_other_capitals(folder: Path, name: str, follow: bool) -> str:
-    """Return, for a message, the file whose name differs in capitals only; "" for none."""
+    """Return, for a message, the file of a name in other capitals; "" for none."""
     found = PurePosixPath()
     for part in PurePosixPath(name.replace("\\", "/")).parts:
         there = _names_by_letters(folder / found).get(folded(part))
@@ -187,7 +187,7 @@ def _entries(folder: Path) -> Iterator[tuple[Path, bool, bool]]:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether synthaug wrote a folder: a run, an export, a mended set, scores or a sheet."""
+    """Whether synthaug wrote a folder: a run, an export, a mended set, scores ..."""
     return any(all((folder / name).exists() for name in names) for names in OUR_FILES)
 
 

@@ -496,7 +496,7 @@ def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Categor
 
 
 def slack_of(painting: Painting) -> Floats32:
-    """Return how far the label of an object lies outside its mask, per edge (xyxy), pixels.
+    """Return how far the label of an object lies outside its mask, [4] xyxy pixels.
 
     As far as its example's box lies around the example's outline, both brought to the size that was
     asked for: whoever drew the boxes may have left some room in them.

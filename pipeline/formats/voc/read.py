@@ -189,7 +189,7 @@ def _image_names(config: Config, base: Path, places: _Places, skipped: Skipped) 
 
 
 def _annotation_names(folder: Path, follow: bool, skipped: Skipped) -> Iterator[str]:
-    """Yield the names of the annotations in a folder and below it, without their suffix."""
+    """Yield the names of the annotations in and below a folder, without suffix."""
     for path in files_below(folder, folder.resolve(), follow, skipped):
         if path.suffix == ".xml":
             yield path.relative_to(folder).as_posix().removesuffix(".xml")
