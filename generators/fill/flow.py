@@ -51,7 +51,8 @@ def fill(
 ) -> Tensor:
     """Return the windows with their regions painted, [B, 3, S, S] in [-1, 1].
 
-    Two-step Adams-Bashforth: of second order, with one new velocity a step.
+    Two-step Adams-Bashforth: of second order, with one new velocity a step. The last step is one of
+    Euler's, which ends at what the network takes for the pixels: looking back would add noise.
     """
     told_nothing = windows.relabelled(network.num_classes + 1)
     times = sampling_times(steps)
@@ -66,8 +67,8 @@ def fill(
             unguided = network(noisy, time, told_nothing).float()
             velocity = unguided + guidance * (velocity - unguided)
         length = after - now
-        middle_velocity = velocity  # the first step is one of Euler's
-        if before is not None:
+        middle_velocity = velocity
+        if before is not None and after < 1:
             change = (velocity - before) / length_before  # per unit of time
             middle_velocity = velocity + length / 2 * change
         pixels = pixels + length * middle_velocity

@@ -106,14 +106,14 @@ class Told(nn.Module):
 
 
 def test_guidance_multiplies_what_the_class_adds_to_the_velocity() -> None:
-    """Two steps, to 0.6464 and to 1; the second is guided, and looks back at the first."""
+    """Three steps: the second, guided, looks back at the first; the third, guided too, does not."""
     windows = random_windows(1)
     start = torch.full_like(windows.pixels, -0.9)
-    painted = fill(Told(), windows, start, steps=2, guidance=1.5)
+    painted = fill(Told(), windows, start, steps=3, guidance=1.5)
     inside = windows.region.expand_as(painted) > 0
-    first, second = 0.6464466, 0.3535534  # lengths of the steps
+    first, second, third = 0.4556689, 0.3518811, 0.1924501  # lengths of the steps
     change = (1.5 - 1) / first
-    end = -0.9 + first * 1 + second * (1.5 + second / 2 * change)
+    end = -0.9 + first * 1 + second * (1.5 + second / 2 * change) + third * 1.5
     torch.testing.assert_close(painted[inside], torch.full_like(painted, end)[inside])
 
 
