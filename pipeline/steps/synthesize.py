@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NEEDS = ("plan", "train_generator")
-VERSION = 10
+VERSION = 11
 PUBLISHES: tuple[Published, ...] = ()
 AS_TRAINED = -2  # of synthesize.refine_stages
 

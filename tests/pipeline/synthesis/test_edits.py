@@ -16,7 +16,7 @@ from synthaug.generators.base import Edit, EditedPhoto, Samples
 from synthaug.generators.copy_paste import Config as PasteConfig
 from synthaug.pipeline.config.schema import Synthesize
 from synthaug.pipeline.core.images import decode, encode
-from synthaug.pipeline.core.masks import decode_all, encode_with_boxes
+from synthaug.pipeline.core.masks import decode_all, encode_with_boxes, tight_boxes
 from synthaug.pipeline.core.scene import (
     PAIRED_SAMPLE,
     Category,
@@ -207,28 +207,40 @@ class OutlinePainter(PlainPainter):
         return in_outlines
 
 
-def loosely_boxed(image_id: str) -> Scene:
-    """Return a photo whose cell leaves 5, 2, 3 and 2 pixels of its box of 18 x 12 free."""
+def loosely_boxed(image_id: str, left: int, top: int) -> Scene:
+    """Return a photo whose cell of 10 x 8 pixels has 8 and 4 to spare in its box of 18 x 12."""
     pixels = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
-    pixels[4:12, 7:17] = 60  # in the box (2, 2, 20, 14)
+    pixels[2 + top : 10 + top, 2 + left : 12 + left] = 60
     return replace(SOURCE, image_id=image_id, image=ImageRef(encode(pixels, "png"), None))
 
 
-def test_the_box_lies_around_its_object_as_that_of_the_example_around_the_example() -> None:
-    sources = [SOURCE, loosely_boxed("a")]
+def test_a_box_has_the_usual_room_around_its_object_and_no_single_label_s() -> None:
+    sources = [colored("photo", 90), loosely_boxed("a", 5, 2), loosely_boxed("b", 3, 1)]
     table = SceneList(CATEGORIES, sources)
     cut = PasteConfig(mirror=0.0, blends=("none",), cut="auto")
     bank = Bank.of(table, table, cut)
     paint = partial(paint_with, OutlinePainter())
     options = Synthesize(min_mask_area=4)
     synthesize = EditSynthesizer(bank, paint, options, 0.0, {"insert": 1.0}, True, [bank])
-    plan = planned(boxes((24, 10, 42, 22)), [0])  # as large as the example's box
+    plan = planned(boxes((24, 10, 42, 22)), [0])  # as large as the examples' boxes
     (finished,) = synthesize([plan], CATEGORIES, "")
     objects = finished.scene.objects
     new = objects.select(np.array([origin == ADDED for origin in objects.source]))
     (mask,) = decode_all(new, (HEIGHT, WIDTH))
-    assert mask[12:20, 29:39].all() and mask.sum() == 8 * 10  # the mask is what was painted
-    assert new.boxes.tolist() == [[24, 10, 42, 22]]
+    assert mask.sum() == 10 * 8  # what was painted
+    x0, y0, x1, y1 = tight_boxes(mask[None])[0].tolist()
+    assert (x0, y0) in ((29, 12), (27, 11))
+    assert new.boxes.tolist() == [[x0 - 4, y0 - 1.5, x1 + 4, y1 + 2.5]]
+
+
+def test_the_usual_room_of_mirrored_photos_is_the_same_on_both_sides() -> None:
+    sources = [loosely_boxed("a", 5, 1)]
+    table = SceneList(CATEGORIES, sources)
+    one_way = Bank.of(table, table, PasteConfig(mirror=0.0, cut="auto"))
+    both_ways = Bank.of(table, table, PasteConfig(mirror=0.5, cut="auto"))
+    assert one_way.room(0).tolist() == pytest.approx([-0.5, -1 / 8, 0.3, 3 / 8])
+    assert both_ways.room(0).tolist() == pytest.approx([-0.4, -1 / 8, 0.4, 3 / 8])
+    assert one_way.room(1).tolist() == [0, 0, 0, 0]  # none is labelled
 
 
 def test_a_layout_alone_is_painted_on_a_background_whose_objects_are_no_labels() -> None:
