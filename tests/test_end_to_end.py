@@ -14,21 +14,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from synthaug.pipeline.commands.status import lines as status_lines
+from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.steps import STEPS
-from tests import paths
+from tests import faulty_s3, paths
 
 ROOT = paths.ROOT
 SMOKE = ROOT / "jobs" / "smoke.yaml"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def start(output: Path, *overrides: str, job: Path = SMOKE) -> subprocess.Popen[str]:
+def start(output: Path | str, *overrides: str, job: Path = SMOKE) -> subprocess.Popen[str]:
     """Start `synthaug run` on a job in a process group of its own."""
     command = [
         sys.executable,
@@ -50,8 +53,8 @@ def start(output: Path, *overrides: str, job: Path = SMOKE) -> subprocess.Popen[
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=500)
+def finish(process: subprocess.Popen[str], seconds: float = 500.0) -> str:
+    out, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0, out
     return out
 
@@ -173,12 +176,14 @@ def test_exported_coco_trains_in_detectron2(reference: Path) -> None:
         assert (found.gt_masks.get_bounding_boxes().tensor == found.gt_boxes.tensor).all()
 
 
-def wait_for(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+def wait_for(
+    process: subprocess.Popen[str], ready: Callable[[], bool], seconds: float = 300.0
+) -> None:
     """Wait until `ready`; the run must still be going on."""
     began = time.monotonic()
     while not ready():
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() - began < 300
+        assert time.monotonic() - began < seconds
         time.sleep(0.02)
 
 
@@ -259,6 +264,59 @@ def test_two_workers_killed_at_three_moments_make_the_same_bytes_and_lose_nothin
     assert {"dap", "cas", "mask_iou", "detector_features", "nearest"} <= set(scores_of(reference))
     assert scores_of(reference) == scores_of(output)
     assert not list(output.rglob("*.tmp"))
+
+
+def holds(run: Folder, step: str, file: str) -> bool:
+    """Return whether a folder of this step, on any store, has a file of this pattern."""
+    steps = run.sub("steps")
+    found = [steps.sub(name).names() for name in steps.folders() if name.startswith(f"{step}-")]
+    return any(fnmatch(name, file) for names in found for name in names)
+
+
+def digests_of(run: Folder) -> dict[str, str]:
+    """Return what `digests` does of a run on any store."""
+    found = {}
+    for name in ("data", "checkpoints", "pseudo"):
+        folder = run.sub(name)
+        for file in folder.names():
+            if name != "data" or file.endswith(".parquet"):
+                found[f"{name}/{file}"] = folder.sha256(file)
+    return found
+
+
+@pytest.mark.timeout(3600)
+def test_a_store_that_fails_at_times_holds_the_same_bytes(
+    reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request in twenty fails, twice the store is away for 20 s, the driver is killed once.
+
+    Half of the run is made in one process, half by Ray's workers.
+    """
+    pytest.importorskip("moto.server", reason="moto is not installed")
+    for name, value in faulty_s3.KEYS.items():
+        monkeypatch.setenv(name, value)
+    faults = faulty_s3.Faults(share=0.05)
+    with faulty_s3.served(faults) as address_of:
+        uri = address_of("runs/mine")
+        run = Folder.at(uri)
+        process = start(uri, "cluster.executor=serial")
+        wait_for(process, lambda: holds(run, "train_generator", "state.safetensors"), 900)
+        kill_all(process)
+        assert not holds(run, "train_generator", "manifest.json")
+
+        process = start(uri, "cluster.workers=2")
+        wait_for(process, lambda: holds(run, "train_generator", "manifest.json"), 900)
+        faults.go_down(20.0)
+        wait_for(process, lambda: holds(run, "synthesize", "part-*.json"), 900)
+        faults.go_down(20.0)
+        told = finish(process, 900)
+        assert "self_train: finished earlier" in told
+        assert digests_of(run) == digests(reference)
+        assert run.read_json("metrics.json")["scores"] == scores_of(reference)
+        status = [line.split(maxsplit=1) for line in status_lines(uri)]
+    assert {state.split()[0] for _, state in status} == {"done"}
+    failures = {kind: count for kind, count in faults.seen.items() if kind}
+    assert set(failures) == set(faults.kinds), failures
 
 
 def test_a_killed_trial_goes_on_and_trains_nothing_twice(reference: Path, tmp_path: Path) -> None:

@@ -8,14 +8,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+from urllib.parse import parse_qsl
 
 from pyarrow import fs
 
@@ -23,6 +28,14 @@ from synthaug.pipeline.core.errors import DatasetError, JobError, one_line
 
 _CHUNK = 1 << 20
 _PROBE = ".synthaug-probe"
+_COPIERS = 16  # copies at once on an object store, each of which takes some 20 ms
+_LARGEST_COPY = 5 * 2**30  # bytes that S3 copies by itself
+# of a request to S3: waits of 0.05 s, 0.1 s and so on between them, 100 s in all
+_ATTEMPTS = 12
+_FIRST_WAIT = 0.05
+_FULL = "Failed to flush response stream"  # what pyarrow says of an answer longer than asked for
+_S3_WORDS = ("region", "scheme", "endpoint_override", "tls_ca_file_path")  # options of an address
+_S3_FLAGS = ("anonymous", "allow_bucket_creation", "force_virtual_addressing")
 
 
 def file_digest(path: str) -> str:
@@ -60,16 +73,19 @@ class Folder:
             raise JobError(
                 f"{text}: storage '{scheme}' is unknown; use a local folder or s3://bucket/prefix"
             )
-        _, _, query = rest.partition("?")
-        mark = "&" if query else "?"
+        place, _, query = rest.partition("?")
+        bucket = place.partition("/")[0]
         try:
-            # so that a small object is one PUT instead of an upload in parts
-            filesystem, prefix = fs.FileSystem.from_uri(f"{text}{mark}allow_delayed_open=true")
+            filesystem = _s3(bucket, query)
         except (OSError, ValueError) as err:
             raise JobError(
                 f"{text}: not a usable S3 address ({one_line(err)}); write s3://bucket/prefix"
             ) from err
-        return Folder(filesystem, prefix.rstrip("/"), query)
+        return Folder(filesystem, place.rstrip("/"), query)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by its address: who opens it elsewhere has keys there, and they are never sent
+        return Folder.at, (self.uri,)
 
     @property
     def is_local(self) -> bool:
@@ -95,7 +111,7 @@ class Folder:
 
     def sub(self, name: str) -> Folder:
         """Return a folder inside this one."""
-        return replace(self, path=self._inside(name))
+        return replace(self, path=self.path_of(name))
 
     def create(self) -> Folder:
         """Make a local folder that may stay empty, and return it.
@@ -116,11 +132,7 @@ class Folder:
 
         `durable=False` spares the disk flush where a later file vouches for this one.
         """
-        if self.is_local:
-            with self.atomic_output(name, durable) as out:
-                out.write(data)
-            return
-        with self.filesystem.open_output_stream(self._inside(name)) as out:
+        with self.atomic_output(name, durable) as out:
             out.write(data)
 
     def read_json(self, name: str) -> Any:
@@ -129,7 +141,7 @@ class Folder:
             return json.loads(self.read_bytes(name))
         except ValueError as err:
             raise DatasetError(
-                f"{self._inside(name)}: not valid JSON ({err}); restore or delete the file"
+                f"{self.path_of(name)}: not valid JSON ({err}); restore or delete the file"
             ) from err
 
     def write_json(self, name: str, value: Any) -> None:
@@ -142,7 +154,7 @@ class Folder:
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file or folder of this name."""
-        entry = self.filesystem.get_file_info(self._inside(name))
+        entry = self.filesystem.get_file_info(self.path_of(name))
         return bool(entry.type != fs.FileType.NotFound)
 
     def names(self) -> list[str]:
@@ -151,6 +163,10 @@ class Folder:
         There are none when the folder does not exist.
         """
         return sorted(entry.base_name for entry in self._entries(fs.FileType.File))
+
+    def sizes(self) -> dict[str, int]:
+        """Return the files directly inside with their sizes in bytes; one listing."""
+        return {entry.base_name: entry.size for entry in self._entries(fs.FileType.File)}
 
     def folders(self) -> list[str]:
         """Return the sorted names of the folders directly inside."""
@@ -167,10 +183,17 @@ class Folder:
         entries = self.filesystem.get_file_info(inside)
         return [entry for entry in entries if entry.type == kind]
 
+    def size(self, name: str) -> int:
+        """Return the bytes of a file; raises FileNotFoundError when there is none."""
+        entry = self.filesystem.get_file_info(self.path_of(name))
+        if entry.type != fs.FileType.File:
+            raise FileNotFoundError(f"{self.path_of(name)}: there is no such file")
+        return int(entry.size)
+
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is fine."""
         with contextlib.suppress(FileNotFoundError):
-            self.filesystem.delete_file(self._inside(name))
+            self.filesystem.delete_file(self.path_of(name))
 
     def sweep(self) -> int:
         """Remove the temporary files of killed writers.
@@ -184,27 +207,28 @@ class Folder:
         return len(leftovers)
 
     def open_input(self, name: str) -> Any:
-        """Open a file for seekable reading (a pyarrow file).
+        """Open a file for seekable reading (with the methods of a pyarrow file).
 
         Raises FileNotFoundError when there is none.
         """
-        return self.filesystem.open_input_file(self._inside(name))
+        file = self.filesystem.open_input_file(self.path_of(name))
+        return file if self.is_local else _PatientFile(file)
 
     @contextlib.contextmanager
     def atomic_output(self, name: str, durable: bool = True) -> Iterator[IO[bytes]]:
         """Yield a binary file that takes its final name when the block ends well."""
-        target = self._inside(name)
+        target = self.path_of(name)
         if self.is_local:
             with _atomic_file(Path(target), durable) as out:
                 yield out
             return
         # A stream to S3 that is dropped half way still becomes an object, so nothing is sent
-        # before all is known.
+        # before all is known, and then by one call, which no signal ends half way.
         with tempfile.TemporaryFile() as spool:
             yield spool
-            spool.seek(0)
-            with self.filesystem.open_output_stream(target) as remote:
-                shutil.copyfileobj(spool, remote, _CHUNK)
+            spool.flush()
+            with _whole(spool) as content, self.filesystem.open_output_stream(target) as remote:
+                remote.write(content)
 
     @contextlib.contextmanager
     def atomic_path(self, name: str) -> Iterator[Path]:
@@ -252,7 +276,7 @@ class Folder:
             raise JobError(f"{self.uri}: this needs a local folder; choose one")
         if not name:
             return Path(self.path)
-        return Path(self._inside(name))
+        return Path(self.path_of(name))
 
     def sha256(self, name: str) -> str:
         """Return the hex digest of a file's bytes, read in pieces."""
@@ -262,7 +286,7 @@ class Folder:
                 digest.update(piece)
         return digest.hexdigest()
 
-    def _inside(self, name: str) -> str:
+    def path_of(self, name: str) -> str:
         """Return the full path of a relative name.
 
         Raises JobError for one that would leave the folder.
@@ -275,6 +299,105 @@ class Folder:
             )
         folder = self.path.rstrip("/")
         return "/".join((folder, *parts))
+
+
+@lru_cache(maxsize=64)
+def _s3(bucket: str, query: str) -> Any:
+    """Return the file system of a bucket, with the options of an address.
+
+    Raises OSError or ValueError where they are of no use.
+    """
+    if not bucket or "@" in bucket:
+        raise ValueError("it names no bucket, or a key: keys come from the environment")
+    options: dict[str, Any] = {}
+    for name, value in parse_qsl(query, strict_parsing=bool(query)):
+        if name in _S3_WORDS:
+            options[name] = value
+        elif name in _S3_FLAGS:
+            options[name] = value == "true"
+        else:
+            known = ", ".join((*_S3_WORDS, *_S3_FLAGS))
+            raise ValueError(f"option '{name}' is unknown; known are {known}")
+    if not options.keys() & {"region", "endpoint_override"}:
+        options["region"] = fs.resolve_s3_region(bucket)
+    return fs.S3FileSystem(
+        **options,
+        allow_delayed_open=True,  # so that a small object is one PUT instead of an upload in parts
+        background_writes=False,  # else all parts of a large one are in memory at once
+        # AWS's other strategy gives up for good after some hundred failures of a process
+        retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=_ATTEMPTS),
+    )
+
+
+class _PatientFile:
+    """Reads an object on S3, and again where pyarrow takes a failure for an end.
+
+    It does where the failure is told in more bytes than were to be read: it sees a stream that is
+    full, and not that it may ask again.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __enter__(self) -> _PatientFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._file.closed)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def size(self) -> int:
+        return int(self._file.size())
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        return int(self._file.seek(position, whence))
+
+    def read(self, size: int | None = None) -> bytes:
+        begin = self.tell()
+        left = self.size() - begin
+        if size is None or size < 0 or size > left:
+            size = left
+        data = self.read_at(size, begin)
+        self.seek(begin + len(data))
+        return data
+
+    def read_at(self, size: int, offset: int) -> bytes:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return bytes(self._file.read_at(size, offset))
+            except OSError as err:
+                if _FULL not in str(err) or attempt + 1 == _ATTEMPTS:
+                    raise
+                time.sleep(_FIRST_WAIT * 2**attempt)
+        raise AssertionError
+
+
+@contextlib.contextmanager
+def _whole(file: IO[bytes]) -> Iterator[Any]:
+    """Yield all bytes of a file at once; memory holds those that are looked at."""
+    if not os.fstat(file.fileno()).st_size:
+        yield b""  # which cannot be mapped
+        return
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield content
 
 
 @contextlib.contextmanager
@@ -369,19 +492,37 @@ def _near(name: str) -> str:
 
 
 def link_all(source: Folder, target: Folder, names: list[str]) -> None:
-    """Link or copy files that are not there yet or differ."""
-    for name in names:
-        if not (source.is_local and target.is_local):
-            target.write_bytes(name, source.read_bytes(name))
-            continue
-        old = source.local_path(name)
-        new = target.local_path(name)
-        if new.exists() and new.samefile(old):
-            continue
-        new.parent.mkdir(parents=True, exist_ok=True)
-        temporary = new.with_name(f"{new.name}.{os.getpid()}.tmp")
-        try:
-            os.link(old, temporary)
-        except OSError:  # another file system, or one without links
-            temporary.write_bytes(old.read_bytes())
-        temporary.replace(new)
+    """Link or copy files that are not there yet or differ.
+
+    On an object store all are copied, several at once, by the store itself where it can.
+    """
+    if source.is_local and target.is_local:
+        for name in names:
+            _link(source.local_path(name), target.local_path(name))
+        return
+    with ThreadPoolExecutor(_COPIERS) as copiers:
+        for _ in copiers.map(partial(_copy, source, target), names):
+            pass  # an error of one is raised here
+
+
+def _copy(source: Folder, target: Folder, name: str) -> None:
+    """Copy a file; an object store needs no bytes of it to come here and go back."""
+    is_one_store = source.filesystem == target.filesystem
+    if is_one_store and source.size(name) <= _LARGEST_COPY:
+        source.filesystem.copy_file(source.path_of(name), target.path_of(name))
+        return
+    with source.open_input(name) as content, target.atomic_output(name) as out:
+        shutil.copyfileobj(content, out, _CHUNK)
+
+
+def _link(old: Path, new: Path) -> None:
+    """Link a local file, or copy it where links cannot be, unless it is there already."""
+    if new.exists() and new.samefile(old):
+        return
+    new.parent.mkdir(parents=True, exist_ok=True)
+    temporary = new.with_name(f"{new.name}.{os.getpid()}.tmp")
+    try:
+        os.link(old, temporary)
+    except OSError:  # another file system, or one without links
+        temporary.write_bytes(old.read_bytes())
+    temporary.replace(new)

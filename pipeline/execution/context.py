@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +18,7 @@ from synthaug.pipeline.execution.progress import ShowProgress
 from synthaug.pipeline.execution.training import read_log
 
 MANIFEST = "manifest.json"
+READERS = 16  # threads that look at finished shards: a store takes its time for each
 NO_LOSSES = frozenset(("step", "steps", "steps_per_s"))  # in a row of a training's log
 
 
@@ -72,28 +75,27 @@ class Context:
         """Run named shards through a pool of workers; returns the rows of all, in order.
 
         Complete ones are not run again: a shard is complete when its sidecar `<name>.json` is
-        there and the data file has the digest it states. `workers` 0 means as many as there is
-        room for; `gpu` says that they run networks.
+        there and the data file is the one it states. `workers` 0 means as many as there is room
+        for; `gpu` says that they run networks.
         """
         folder.sweep()
-        present = set(folder.names())
-        todo = [(name, item) for name, item in items if not _is_complete(folder, name, present)]
-        finished = {name for name, _ in items} - {name for name, _ in todo}
-        if finished:
-            self.tell(f"  {len(finished)} of {len(items)} shards were finished earlier")
-        rows_before = [_read_row(folder, name) for name in finished]
-        counts = Counter(add_counts(rows_before, "counts"))
-        done = sum(row["rows"] for row in rows_before)
+        rows = _finished_rows(folder, [name for name, _ in items])
+        todo = [(name, item) for name, item in items if name not in rows]
+        if rows:
+            self.tell(f"  {len(rows)} of {len(items)} shards were finished earlier")
+        counts = Counter(add_counts(list(rows.values()), "counts"))
+        done = sum(row["rows"] for row in rows.values())
         total = done + sum(_num_scenes(item) for _, item in todo)
         self.progress(done, total, unit, dict(counts))
         if todo:
             most = min(workers or len(todo), len(todo))
             make_shard_worker = partial(_ShardWorker, make, folder.uri)
-            for rows, counted in self.executor.pool(make_shard_worker, todo, most, gpu):
-                done += rows
-                counts.update(counted)
+            for name, row in self.executor.pool(make_shard_worker, todo, most, gpu):
+                rows[name] = row
+                done += row["rows"]
+                counts.update(row.get("counts", {}))
                 self.progress(done, total, unit, dict(counts))
-        return [_read_row(folder, name) for name, _ in items]
+        return [rows[name] for name, _ in items]
 
 
 # (name, item) -> row of the manifest with "rows"; writes <name>.parquet
@@ -107,25 +109,49 @@ class _ShardWorker:
         self._work = make()
         self._folder = Folder.at(uri)
 
-    def __call__(self, shard: tuple[str, Any]) -> tuple[int, dict[str, int]]:
-        """Return the number of rows in the shard, and of objects of each class."""
+    def __call__(self, shard: tuple[str, Any]) -> tuple[str, Json]:
+        """Return the name of the shard and its row."""
         name, item = shard
         row = self._work(name, item)
-        row["sha256"] = self._folder.sha256(f"{name}.parquet")
+        data = f"{name}.parquet"
+        row["sha256"] = self._folder.sha256(data)
+        row["bytes"] = self._folder.size(data)
         self._folder.write_json(f"{name}.json", row)
-        return int(row["rows"]), row.get("counts", {})
+        as_read_later: Json = json.loads(json.dumps(row))
+        return name, as_read_later
 
 
-def _is_complete(folder: Folder, name: str, present: set[str]) -> bool:
-    if f"{name}.json" not in present or f"{name}.parquet" not in present:
-        return False
+def _finished_rows(folder: Folder, names: Sequence[str]) -> dict[str, Json]:
+    """Return the rows of the complete ones among some shards, by name.
+
+    One listing tells what is there; several threads read it.
+    """
+    sizes = folder.sizes()
+    present = [name for name in names if f"{name}.json" in sizes and f"{name}.parquet" in sizes]
+
+    def row_if_complete(name: str) -> Json | None:
+        row: Json = folder.read_json(f"{name}.json")
+        is_complete = _is_stated(folder, name, row, sizes[f"{name}.parquet"])
+        return row if is_complete else None
+
+    rows = {}
+    with ThreadPoolExecutor(READERS) as readers:
+        for name, row in zip(present, readers.map(row_if_complete, present), strict=True):
+            if row is not None:
+                rows[name] = row
+    return rows
+
+
+def _is_stated(folder: Folder, name: str, row: Json, size: int) -> bool:
+    """Return whether a data file of a size in bytes is the one that its sidecar states.
+
+    An object store keeps whole what it took, so that its size is enough: to read all again would
+    take as long as a good part of the work.
+    """
+    if not folder.is_local and "bytes" in row:
+        return bool(row["bytes"] == size)
     digest = folder.sha256(f"{name}.parquet")
-    return bool(_read_row(folder, name)["sha256"] == digest)
-
-
-def _read_row(folder: Folder, name: str) -> Json:
-    row: Json = folder.read_json(f"{name}.json")
-    return row
+    return bool(row["sha256"] == digest)
 
 
 def _num_scenes(item: Any) -> int:

@@ -12,7 +12,9 @@ import json
 from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -61,6 +63,7 @@ __all__ = [
 ]
 
 _NEVER_NULL = ("image_id", "image", "height", "width", "objects")
+_OPENERS = 16  # threads
 KEPT_BYTES = 64 * 1024**2  # of row groups in memory, per table
 # what pyarrow raises for a broken file, depending on the place of the damage
 _BROKEN = (pa.ArrowException, OSError, IndexError, UnicodeDecodeError)
@@ -375,8 +378,7 @@ def open_table(
         )
     shards: list[_Shard] = []
     categories: tuple[Category, ...] = ()
-    for name in names:
-        shard, classes = _open(folder, name)
+    for name, (shard, classes) in zip(names, _open_all(folder, names), strict=True):
         if not shards:
             categories = classes
         if classes != categories:
@@ -394,6 +396,14 @@ def open_table(
 def _shard_names(folder: Folder, prefix: str) -> list[str]:
     names = folder.names()
     return [name for name in names if name.startswith(prefix) and name.endswith(".parquet")]
+
+
+def _open_all(folder: Folder, names: list[str]) -> list[tuple[_Shard, tuple[Category, ...]]]:
+    """Check the footers of files; several at once on an object store, which takes its time."""
+    if folder.is_local:
+        return [_open(folder, name) for name in names]
+    with ThreadPoolExecutor(_OPENERS) as openers:
+        return list(openers.map(partial(_open, folder), names))
 
 
 def _open(folder: Folder, name: str) -> tuple[_Shard, tuple[Category, ...]]:

@@ -11,6 +11,7 @@ import pytest
 
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.storage import Folder, check_writable, file_digest, inside, link_all
+from tests import faulty_s3
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -19,23 +20,11 @@ def folder(request, tmp_path, monkeypatch):
     if request.param == "local":
         yield Folder.at(tmp_path / "new" / "folder")
         return
-    server = pytest.importorskip("moto.server", reason="moto is not installed")
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "y",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+    pytest.importorskip("moto.server", reason="moto is not installed")
+    for name, value in faulty_s3.KEYS.items():
         monkeypatch.setenv(name, value)
-    moto = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    query = (
-        f"endpoint_override={host}:{port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
-    )
-    bucket = f"bucket-{abs(hash(request.node.name))}"
-    Folder.at(f"s3://{bucket}?{query}").filesystem.create_dir(bucket)
-    yield Folder.at(f"s3://{bucket}/pre/fix?{query}")
-    moto.stop()
+    with faulty_s3.served(faulty_s3.Faults()) as address_of:
+        yield Folder.at(address_of("pre/fix"))
 
 
 def test_folders_inside_are_named_and_tell_when_they_changed(folder):

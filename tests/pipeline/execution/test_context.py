@@ -18,6 +18,7 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.execution.executor import SerialExecutor
 from synthaug.pipeline.execution.progress import NOTHING, Details
+from tests import faulty_s3
 from tests.paths import JOBS
 
 
@@ -202,6 +203,28 @@ def test_a_training_reports_its_losses(context: Context, folder: Folder) -> None
 
     replace(context, progress=progress).train(task, 1, folder)
     assert told == [{"class": 0.5, "box": 0.25}]
+
+
+def test_on_a_store_of_objects_finished_shards_are_listed_once_and_not_read(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("moto.server", reason="moto is not installed")
+    for name, value in faulty_s3.KEYS.items():
+        monkeypatch.setenv(name, value)
+    faults = faulty_s3.Faults()
+    with faulty_s3.served(faults) as address_of:
+        folder = Folder.at(address_of("step"))
+        first, _ = run(context, folder, 6)
+        folder.write_bytes("part-00001.parquet", b"half")
+        faults.requests.clear()
+        second, asked = run(context, folder, 6)
+    assert asked == ["part-00001"]
+    assert second == first
+    bucket = folder.path.partition("/")[0]
+    listings = [one for one in faults.requests if one == f"GET /{bucket}"]
+    assert len(listings) == 2, "one to sweep, one to see what is there"
+    reads = [one for one in faults.requests if one.startswith("GET") and "parquet" in one]
+    assert reads == [f"GET /{bucket}/step/part-00001.parquet"], "the digest of the new one alone"
 
 
 # ---- Faults of the disk and of a worker ----
