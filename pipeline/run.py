@@ -30,6 +30,7 @@ from synthaug.pipeline.core.skipped import Skipped, short_lines
 from synthaug.pipeline.core.storage import Folder, check_writable, link_all
 from synthaug.pipeline.execution.context import MANIFEST, Context, Output
 from synthaug.pipeline.execution.executor import Executor
+from synthaug.pipeline.execution.machines import some_images
 from synthaug.pipeline.execution.progress import (
     DONE,
     EARLIER,
@@ -232,9 +233,10 @@ def _run_steps(
                 console.tell(title)
                 console.states(states)
                 if executor is None:
-                    _check_data(job, steps, open_inputs(job))
+                    data = open_inputs(job)
+                    _check_data(job, steps, data)
                     executor = open_executor(job.cluster, console.tell)
-                    executor.check_machines(output, JOB)
+                    executor.check_machines(output, JOB, some_images(data.splits.values()))
                 inputs = {need: done[need] for need in step.needs_of(job)}
                 given = job if step.as_asked else derived
                 context = Context(given, folder, inputs, executor, console.tell, console.progress)

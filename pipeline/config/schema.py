@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from synthaug.pipeline.core.json_values import Json, json_digest
-from synthaug.ranges import at_least, from_0_to_1, of_a_batch
+from synthaug.ranges import above, at_least, from_0_to_1, of_a_batch
 
 OUTSIDE = ("name", "seed", "output", "checks", "cluster")  # of every section's content
 EXECUTION = {
@@ -555,16 +555,20 @@ class Cluster:
     executor: Literal["ray", "serial"] = "ray"  # ray | serial (everything in one process)
     address: str = ""  # of a running Ray; "" = start a local one
     workers: int = 0  # at most; 0 = as many as cores, here or in the joined Ray
-    # workers that share a GPU, where there are any: more make better use of one that has the memory
-    workers_per_gpu: int = 1
+    # workers that share a GPU, where there are any; 0 = as many as its memory has room for (it is
+    # measured how much the first one takes), at most 4. A training has whole ones
+    workers_per_gpu: int = 0
+    # beside other jobs on the same Ray: one of 2 gets twice the workers of one of 1
+    priority: float = 1.0
     memory_mb: int = 512  # object store of the local Ray, MB
     # of the local Ray's workers, as `nice` has it: 0 = as other programs, 19 = only when they rest.
     # At Ray's own 15 a run beside other work takes twice as long
     niceness: int = 5
 
     def __post_init__(self) -> None:
-        at_least(0, self, "workers")
-        at_least(1, self, "memory_mb", "workers_per_gpu")
+        at_least(0, self, "workers", "workers_per_gpu")
+        at_least(1, self, "memory_mb")
+        above(0, self, "priority")
         if not 0 <= self.niceness <= 19:
             raise ValueError(f"niceness: {self.niceness} is not between 0 and 19")
 

@@ -7,7 +7,7 @@ without Ray. Results never depend on which.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from synthaug.pipeline.core.errors import JobError
@@ -67,8 +67,11 @@ class Executor(Protocol):
         """
         ...
 
-    def check_machines(self, folder: Folder, name: str) -> None:
-        """Raise JobError where a machine does not see a file, or has other versions."""
+    def check_machines(self, folder: Folder, name: str, images: Sequence[str] = ()) -> None:
+        """Raise JobError where a machine does not see a file, or has other versions.
+
+        The file is one of a folder; `images` are paths.
+        """
         ...
 
     def close(self) -> None:
@@ -119,7 +122,7 @@ class SerialExecutor:
             )
         return self.call(function, *args, tick=tick)
 
-    def check_machines(self, folder: Folder, name: str) -> None:
+    def check_machines(self, folder: Folder, name: str, images: Sequence[str] = ()) -> None:
         """Nothing to check: there is this machine alone."""
 
     def close(self) -> None:

@@ -1,13 +1,16 @@
-"""What a machine of a cluster sees of a run's folder, and the versions it has."""
+"""What a machine of a cluster sees of a run's folder and images, and its versions."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from synthaug.pipeline.core.errors import JobError
+from synthaug.pipeline.core.errors import DatasetError, JobError
+from synthaug.pipeline.core.scene import Dataset
 from synthaug.pipeline.core.storage import Folder
 
 PACKAGES = ("synthaug", "torch", "torchvision", "numpy")
@@ -19,15 +22,30 @@ class View:
 
     digest: str  # SHA-256 of the file; "" = it is not there
     versions: Mapping[str, str]  # of Python and the packages that results depend on
+    missing: tuple[str, ...] = ()  # images that are not there
 
 
-def view_of(uri: str, name: str) -> View:
-    """Look at a file of a folder from this machine."""
+def view_of(uri: str, name: str, images: Sequence[str] = ()) -> View:
+    """Look at a file of a folder, and at some images, from this machine."""
     folder = Folder.at(uri)
     digest = ""
     if folder.exists(name):
         digest = folder.sha256(name)
-    return View(digest, versions())
+    missing = tuple(path for path in images if not Path(path).is_file())
+    return View(digest, versions(), missing)
+
+
+def some_images(tables: Iterable[Dataset]) -> list[str]:
+    """Return the paths of the first and the last image of each table, where they are files."""
+    paths = []
+    for table in tables:
+        ends = {0, len(table) - 1} if len(table) else set()
+        for index in sorted(ends):
+            with suppress(DatasetError):  # a broken scene is told when all are read
+                image = table[index].image
+                if image.data is None and image.path:
+                    paths.append(str(Path(image.path).absolute()))
+    return paths
 
 
 def versions() -> dict[str, str]:
@@ -59,3 +77,9 @@ def compare(here: View, there: View, address: str, uri: str, name: str) -> None:
             f"output: machine {address} does not see {name} in {uri} as this one does; give a "
             "folder that all machines share, or s3://bucket/prefix"
         )
+    for path in there.missing:
+        if path not in here.missing:
+            raise JobError(
+                f"data.root: machine {address} does not see the image {path}; have the data in a "
+                "folder that all machines share, or as parquet:s3://bucket/prefix"
+            )

@@ -17,8 +17,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,16 @@ from synthaug.pipeline.config.schema import Cluster
 from synthaug.pipeline.core.errors import JobError, RunError, SynthaugError, first_line
 from synthaug.pipeline.core.json_values import Json
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.execution import machines
+from synthaug.pipeline.execution import gpu_memory, machines
 from synthaug.pipeline.execution.executor import Executor, Fits, SerialExecutor, Tick
+from synthaug.pipeline.execution.ray_jobs import Shares
 from synthaug.pipeline.execution.ray_workers import Crew, Door, Hand
 
 MIN_OBJECT_STORE = 100 * 2**20  # Ray refuses less than 75 MiB; pixels never travel through it
 ATTEMPTS = 4  # times a training group is started before one gives up
 PLACE_SECONDS = 15.0  # how long a group waits for room for all; after that it is started smaller
 DEATH_GRACE_SECONDS = 20.0  # after a process failed, another one's death is still waited for
+WORTH_SHARING = 4  # items for each GPU, under which it is not shared
 PROBE_SECONDS = 120.0  # for a machine to say what it sees: its first worker imports us
 # of processes for each other: rank 0 may evaluate meanwhile, and Ray sees the dead
 TIMEOUT = timedelta(hours=12)
@@ -67,7 +71,8 @@ class RayExecutor:
         """Start a Ray or join one; JobError where that cannot be."""
         address = cluster.address
         self._most = cluster.workers
-        self._workers_per_gpu = cluster.workers_per_gpu
+        self._workers_per_gpu = cluster.workers_per_gpu  # 0 = as many as fit
+        self._memory = gpu_memory.memory_of_this_process
         self._joined = bool(address)
         self._idle: list[Hand] = []  # workers of the last pool, kept for the next one
         self._idle_share = 0.0  # of a GPU that each of them has
@@ -110,6 +115,9 @@ class RayExecutor:
             ) from err
         self._start = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
         self._tell = tell
+        self._shares: Shares | None = None  # of a cluster that other jobs may use, too
+        if address:
+            self._shares = Shares(ray, uuid.uuid4().hex, cluster.priority)
 
     def _environment(self, cluster: Cluster) -> None:
         """Set Ray's variables (docs/architecture.md).
@@ -175,13 +183,44 @@ class RayExecutor:
         gpu: bool = False,
     ) -> Iterator[Any]:
         """Keep each worker busy with one item; yields results as they come."""
+        remaining = iter(items)
         share = self._share(gpu)
+        if share and self._is_worth_measuring(most):
+            yield from self._run(make, islice(remaining, self._has("GPU")), share, most)
+            share = self._measured_share()
+        yield from self._run(make, remaining, share, most)
+
+    def _is_worth_measuring(self, most: int | None) -> bool:
+        """Return whether there is so much to do that GPUs are to be shared, if they can be.
+
+        `most` is not more than there are items. Workers with a share begin with their imports.
+        """
+        many = most is None or most > WORTH_SHARING * self._has("GPU")
+        return not self._workers_per_gpu and many
+
+    def _run(
+        self,
+        make: Callable[[], Callable[[Any], Any]],
+        items: Iterator[Any],
+        share: float,
+        most: int | None,
+    ) -> Iterator[Any]:
+        """Run items through workers that have each a share of a GPU."""
         most = self.room(share) if most is None else most
         with self._crew(share, most) as crew:
             try:
-                yield from crew.run(make, iter(items), most)
+                yield from crew.run(make, items, most)
             except self._ray.exceptions.RayTaskError as err:
                 raise _raised_there(err) from None
+
+    def _measured_share(self) -> float:
+        """Return the share of a GPU that one more worker like the last ones needs.
+
+        By the memory that one of them took; workers and other tasks have whole ones by then.
+        """
+        memory = self.call(self._memory, gpu=True)
+        cores = self._has("CPU") // max(1, self._has("GPU"))
+        return 1 / gpu_memory.workers_that_fit(memory, max(1, cores))
 
     def room(self, share: float = 0.0) -> int:
         """Return how many workers there may be at once, by what the machines now have.
@@ -195,17 +234,31 @@ class RayExecutor:
         else:
             room = self._most or len(os.sched_getaffinity(0))
         if share:
-            room = min(room, self._has("GPU") * self._workers_per_gpu)
+            room = min(room, round(self._has("GPU") / share))
         return room
+
+    def _quota(self, share: float, wanted: int) -> int | None:
+        """Return how many of the workers it could use this job may have beside others.
+
+        Each with a share of a GPU; None = all.
+        """
+        if self._shares is None:
+            return None
+        if share:
+            return self._shares.quota("GPU", wanted, round(self._has("GPU") / share))
+        return self._shares.quota("CPU", wanted, self._has("CPU"))
 
     def _has(self, kind: str) -> int:
         """Return how many cores (CPU) or GPUs the machines have."""
         return int(self._ray.cluster_resources().get(kind, 0))
 
     def _share(self, gpu: bool) -> float:
-        """Return the share of a GPU that a worker asks for; 0 where there are none."""
+        """Return the share of a GPU that a worker asks for; 0 where there are none.
+
+        A whole one where it is to be measured how many fit.
+        """
         if gpu and self._has("GPU"):
-            return 1 / self._workers_per_gpu
+            return 1 / max(1, self._workers_per_gpu)
         return 0.0
 
     @contextlib.contextmanager
@@ -220,7 +273,9 @@ class RayExecutor:
         if most is not None:
             self._keep_idle(most)
         start = self._start.options(num_gpus=share)
-        door = Door(self._ray, functools.partial(self.room, share), start, self._tell)
+        room = functools.partial(self.room, share)
+        quota = functools.partial(self._quota, share)
+        door = Door(self._ray, room, start, self._tell, quota)
         crew = Crew(door, self._idle)
         self._idle = []
         try:
@@ -254,6 +309,7 @@ class RayExecutor:
 
         One that dies ends the group, which is started again, smaller where room is lacking.
         """
+        size = self._capped(size, fits)
         if size == 1:
             self._keep_idle(1)
             return self.call(function, *args, tick=tick, gpu=True)
@@ -272,6 +328,14 @@ class RayExecutor:
         raise RunError(
             f"a training worker died {ATTEMPTS} times; see the step's log.jsonl for the last step"
         )
+
+    def _capped(self, size: int, fits: Fits) -> int:
+        """Return a size of a group that `cluster.workers` allows, and that fits."""
+        if not self._most:
+            return size
+        while size > 1 and (size > self._most or not fits(size)):
+            size -= 1
+        return size
 
     def _reserve(self, size: int, gpus: bool, fits: Fits) -> Any:
         """Reserve room for `size` members, or for as many as there is room for.
@@ -380,8 +444,8 @@ class RayExecutor:
         except self._ray.exceptions.RayTaskError as err:
             raise _raised_there(err) from None
 
-    def check_machines(self, folder: Folder, name: str) -> None:
-        """Ask every machine of a joined cluster what it sees of a file, and its versions.
+    def check_machines(self, folder: Folder, name: str, images: Sequence[str] = ()) -> None:
+        """Ask every machine of a joined cluster what it sees of files, and its versions.
 
         JobError where one differs from this one. A machine that is lost meanwhile is left out.
         """
@@ -394,9 +458,9 @@ class RayExecutor:
         for node in self._ray.nodes():
             if node["Alive"]:
                 place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                reference = ask.options(scheduling_strategy=place).remote(folder.uri, name)
+                reference = ask.options(scheduling_strategy=place).remote(folder.uri, name, images)
                 asked.append((node["NodeManagerAddress"], reference))
-        here = machines.view_of(folder.uri, name)
+        here = machines.view_of(folder.uri, name, images)
         for address, reference in asked:
             try:
                 there = self._ray.get(reference, timeout=PROBE_SECONDS)
@@ -452,6 +516,9 @@ class _Worker:
 
         self._forget()
         self._made_by = make
+        torch: Any = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()  # how much this work takes is asked later
         self._work = ray.get(make)()
 
     def _forget(self) -> None:

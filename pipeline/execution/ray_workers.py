@@ -52,6 +52,8 @@ class Door:
     room: Callable[[], int]  # workers that there is room for in all
     start: Any  # the actor class, with what one worker needs
     tell: Callable[[str], None]  # one line to the user
+    # of as many workers as this job could use, those it may have beside other jobs; None = all
+    quota: Callable[[int], int | None] = lambda _: None
 
 
 class Crew:
@@ -71,6 +73,7 @@ class Crew:
         self._losses: list[tuple[Hand, float]] = []  # and when; those the user was not told of
         self._waits_since = time.monotonic()  # for a worker
         self._room = 0
+        self._quota: int | None = None
         self._room_seen = -math.inf  # when; asking goes over the network, so not with every result
 
     def run(
@@ -149,22 +152,40 @@ class Crew:
         self, work: list[Any], waiting: deque[Item], items: Iterator[Any], most: int
     ) -> None:
         """Give every idle worker an item; ask for further workers while items are left."""
-        while True:
-            if not waiting:
-                waiting.extend(_next(items))
-            if not waiting:
-                return
-            if not self.idle:
-                break
+        if not _is_at_hand(waiting, items):
+            return
+        allowed = self._allowed(most)
+        while self.idle and _is_at_hand(waiting, items):
             hand = self.idle.pop(0)
             item = waiting.popleft()
             reference = hand.actor.run.remote(work, item.content)
             self._running[reference] = (hand, item)
+        if _is_at_hand(waiting, items):
+            self._ask_for(allowed)
+
+    def _allowed(self, most: int) -> int:
+        """Return how many workers there may be in all, and end those that other jobs are to have.
+
+        A worker is ended once it has done its item.
+        """
         now = time.monotonic()
         if now - self._room_seen >= CHECK_SECONDS:
             self._room = max(1, self._door.room())
+            self._quota = self._door.quota(min(most, self._room))
             self._room_seen = now
-        self._ask_for(min(most, self._room))
+        allowed = min(most, self._room)
+        if self._quota is None:
+            return allowed
+        allowed = max(1, min(allowed, self._quota))
+        surplus = len(self._starting) + len(self.idle) + len(self._running) - allowed
+        for reference in list(self._starting)[: max(0, surplus)]:
+            self._stop([self._starting.pop(reference)])
+            surplus -= 1
+        if surplus > 0:
+            given_up = self.idle[:surplus]
+            self.idle = self.idle[surplus:]
+            self._stop(hand.actor for hand in given_up)
+        return allowed
 
     def _ask_for(self, count: int) -> None:
         """Have so many workers in all, those that wait for room included."""
@@ -192,6 +213,7 @@ class Crew:
     def _first_idle(self, tick: Tick) -> Hand:
         """Return a worker that waits, or a new one as soon as there is room for it."""
         while not self.idle:
+            self._allowed(1)  # another job learns that this one waits
             self._ask_for(1)
             done, _ = self._ray.wait(list(self._starting), timeout=1.0)
             for reference in done:
@@ -277,11 +299,13 @@ def _once_more(item: Item, most: int) -> Item:
     return Item(item.content, deaths)
 
 
-def _next(items: Iterator[Any]) -> list[Item]:
-    """Return the next item in a list, an empty one at the end."""
-    for content in items:
-        return [Item(content)]
-    return []
+def _is_at_hand(waiting: deque[Item], items: Iterator[Any]) -> bool:
+    """Draw the next item unless one waits; returns whether one waits now."""
+    if not waiting:
+        for content in items:
+            waiting.append(Item(content))
+            break
+    return bool(waiting)
 
 
 def _reason(err: Exception) -> str:

@@ -18,11 +18,12 @@ import json, sys, time
 from pathlib import Path
 from ray.cluster_utils import Cluster
 
-node = {"num_cpus": 5, "num_gpus": 2, "include_dashboard": False}
+node = {"num_cpus": 9, "num_gpus": 4, "include_dashboard": False}
 cluster = Cluster(initialize_head=True, head_node_args=node)
-cluster.add_node(num_cpus=5, num_gpus=2)
+cluster.add_node(num_cpus=9, num_gpus=4)
 
 from synthaug.pipeline.config import schema
+from synthaug.pipeline.execution.gpu_memory import Memory
 from synthaug.pipeline.execution.ray_executor import RayExecutor
 
 def place():
@@ -45,6 +46,12 @@ def maker(name, count):
         return work
     return make
 
+def slow():
+    def work(item):
+        time.sleep(0.3)
+        return place()
+    return work
+
 def member():
     import torch.distributed as dist
     places = [None] * dist.get_world_size()
@@ -52,7 +59,7 @@ def member():
     return places
 
 found = {}
-executor = RayExecutor(schema.Cluster(address=cluster.address))
+executor = RayExecutor(schema.Cluster(address=cluster.address, workers_per_gpu=1))
 from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.execution import machines
 from synthaug.pipeline.core.errors import JobError
@@ -66,14 +73,17 @@ except JobError as told:
     found["told"] = str(told)
 machines.versions = lambda: own
 found["cores"] = [executor.room(), executor.room(1.0)]
-found["each"] = list(executor.pool(maker("each", 4), range(8), gpu=True))
+found["each"] = list(executor.pool(maker("each", 8), range(16), gpu=True))
 found["call"] = executor.call(place, gpu=True)
 found["without"] = list(executor.pool(maker("without", 2), range(4), 4))
-found["group"] = executor.group(member, 4)
+found["group"] = executor.group(member, 5)
 found["alone"] = executor.group(place, 1)
 executor.close()
-executor = RayExecutor(schema.Cluster(address=cluster.address, workers_per_gpu=2))
-found["shared"] = list(executor.pool(maker("shared", 8), range(8), gpu=True))
+executor = RayExecutor(schema.Cluster(address=cluster.address, workers=10))
+gb = 2**30
+executor._memory = lambda: Memory(6 * gb, 24 * gb)  # so that two fit
+found["shared"] = list(executor.pool(slow, range(60), 60, gpu=True))
+found["few"] = list(executor.pool(slow, range(8), 8, gpu=True))
 executor.close()
 cluster.shutdown()
 print(json.dumps(found))
@@ -82,7 +92,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Places of work on two nodes of five cores and two GPUs: node, GPUs, process."""
+    """Places of work on two nodes of nine cores and four GPUs: node, GPUs, process."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "job.yaml").write_text("seed: 1")
     environment = dict(os.environ)
@@ -116,9 +126,9 @@ def test_a_machine_with_another_version_is_told_before_any_work(found: dict[str,
 
 
 def test_each_worker_of_networks_has_a_gpu_of_its_own(found: dict[str, Any]) -> None:
-    assert found["cores"] == [10, 4]
+    assert found["cores"] == [18, 8]
     users = processes_by_gpu(found["each"])
-    assert len(users) == 4
+    assert len(users) == 8
     assert all(len(processes) == 1 for processes in users.values())
 
 
@@ -133,9 +143,21 @@ def test_work_without_networks_takes_none(found: dict[str, Any]) -> None:
 
 def test_members_of_a_group_have_each_their_own_across_nodes(found: dict[str, Any]) -> None:
     users = processes_by_gpu(found["group"])
-    assert sorted(len(processes) for processes in users.values()) == [1, 1, 1, 1]
+    assert sorted(len(processes) for processes in users.values()) == [1] * 5
+    assert len({node for node, _ in users}) == 2
 
 
-def test_a_gpu_is_shared_by_as_many_as_the_job_says(found: dict[str, Any]) -> None:
-    users = processes_by_gpu(found["shared"])
-    assert sorted(len(processes) for processes in users.values()) == [2, 2, 2, 2]
+def test_a_gpu_is_shared_by_as_many_as_the_memory_of_the_first_says(
+    found: dict[str, Any],
+) -> None:
+    """At first each has one alone; then two share one, up to the most that the job allows."""
+    measured, others = found["shared"][:8], found["shared"][8:]
+    assert {len(processes) for processes in processes_by_gpu(measured).values()} == {1}
+    users = processes_by_gpu(others)
+    assert {len(processes) for processes in users.values()} == {1, 2}
+    assert len(set().union(*users.values())) == 10
+
+
+def test_for_a_few_items_no_gpu_is_shared(found: dict[str, Any]) -> None:
+    users = processes_by_gpu(found["few"])
+    assert {len(processes) for processes in users.values()} == {1}

@@ -14,6 +14,7 @@ import pytest
 
 from synthaug.pipeline.core.errors import RunError
 from synthaug.pipeline.execution import ray_workers
+from synthaug.pipeline.execution.ray_jobs import Board
 from synthaug.pipeline.execution.ray_workers import Crew, Door
 
 
@@ -112,9 +113,11 @@ class Cluster:
         return sum(bool(actor.node) and not actor.dead for actor in self.actors)
 
 
-def crew_of(cluster: Cluster, lines: list[str]) -> Crew:
+def crew_of(
+    cluster: Cluster, lines: list[str], quota: Callable[[int], int | None] = lambda _: None
+) -> Crew:
     start = SimpleNamespace(remote=cluster.actor)
-    return Crew(Door(cluster, cluster.room, start, lines.append), [])
+    return Crew(Door(cluster, cluster.room, start, lines.append, quota), [])
 
 
 def squares() -> Callable[[int], int]:
@@ -289,3 +292,80 @@ def test_the_user_is_told_when_no_worker_has_room(monkeypatch: pytest.MonkeyPatc
     list(crew_of(cluster, lines).run(squares, iter(range(2)), 2))
     assert lines[0].startswith("  no worker has room: ")
     assert len(lines) <= 3
+
+
+# ---- Beside other jobs ----
+
+
+def test_a_pool_gives_workers_up_when_another_job_wants_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray_workers, "CHECK_SECONDS", 0.0)
+    cluster, lines = Cluster(a=6), list[str]()
+    crew = crew_of(cluster, lines, lambda _: 2 if len(cluster.done) > 12 else None)
+    assert sorted(crew.run(squares, iter(range(40)), 40)) == [i * i for i in range(40)]
+    assert cluster.living() == 2
+    assert len(cluster.actors) == 6, "workers were started to be ended"
+    assert lines == [], "a worker that is given up is no loss"
+
+
+def test_a_pool_that_may_have_more_again_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_workers, "CHECK_SECONDS", 0.0)
+    cluster = Cluster(a=4)
+    crew = crew_of(cluster, [], lambda _: 1 if len(cluster.done) < 10 else None)
+    results = crew.run(squares, iter(range(40)), 40)
+    for _ in range(8):
+        next(results)
+    assert cluster.living() == 1
+    assert len(list(results)) == 32
+    assert cluster.living() == 4
+
+
+def test_workers_that_wait_for_room_are_given_up_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_workers, "CHECK_SECONDS", 0.0)
+    cluster = Cluster(a=2)
+    cluster.room = lambda: 8  # type: ignore[method-assign]
+    crew = crew_of(cluster, [], lambda _: 2 if len(cluster.done) > 4 else None)
+    assert len(list(crew.run(squares, iter(range(20)), 20))) == 20
+    assert cluster.living() == 2
+    assert len(cluster.actors) == 8
+
+
+@pytest.mark.parametrize(("weights", "least"), [((1.0, 1.0), (2, 2)), ((3.0, 1.0), (3, 1))])
+def test_two_jobs_share_a_cluster_by_their_weights(
+    monkeypatch: pytest.MonkeyPatch, weights: tuple[float, float], least: tuple[int, int]
+) -> None:
+    """The second comes when the first has all places, and neither waits for the other's end."""
+    monkeypatch.setattr(ray_workers, "CHECK_SECONDS", 0.0)
+    cluster, board = Cluster(a=4), Board()
+
+    def job(name: str, weight: float) -> Crew:
+        return crew_of(cluster, [], lambda wanted: board.quota("CPU", name, wanted, weight, 4))
+
+    crews = [job("a", weights[0]), job("b", weights[1])]
+    first, second = [crew.run(squares, itertools.count(), 4) for crew in crews]
+    for _ in range(6):
+        next(first)
+    assert cluster.living() == 4
+
+    def go_on_with_the_first(_: int) -> None:
+        cluster.moment = lambda _: None
+        next(first)
+        cluster.moment = go_on_with_the_first
+
+    cluster.moment = go_on_with_the_first
+    for _ in range(16):
+        next(second)
+    numbers = [len(crew._running) + len(crew.idle) for crew in crews]
+    assert numbers == list(least)
+
+
+def test_a_task_that_waits_for_a_worker_says_so_to_other_jobs() -> None:
+    cluster, wishes = Cluster(a=1), list[int]()
+
+    def quota(wanted: int) -> int:
+        wishes.append(wanted)
+        return 1
+
+    assert crew_of(cluster, [], quota).call(pow, (2, 5), lambda: None) == 32
+    assert wishes[0] == 1
