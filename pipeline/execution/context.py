@@ -143,7 +143,7 @@ def _finished_rows(folder: Folder, names: Sequence[str]) -> dict[str, Json]:
 
 
 def _is_stated(folder: Folder, name: str, row: Json, size: int) -> bool:
-    """Return whether a data file of a size in bytes is the one that its sidecar states.
+    """Return whether a data file of some bytes is the one that its sidecar states.
 
     An object store keeps whole what it took, so that its size is enough: to read all again would
     take as long as a good part of the work.
