@@ -36,7 +36,10 @@ def view_of(uri: str, name: str, images: Sequence[str] = ()) -> View:
 
 
 def some_images(tables: Iterable[Dataset]) -> list[str]:
-    """Return the paths of the first and the last image of each table, where they are files."""
+    """Return the paths of the first and the last image of each table.
+
+    Where they are files.
+    """
     paths = []
     for table in tables:
         ends = {0, len(table) - 1} if len(table) else set()

@@ -191,7 +191,7 @@ class RayExecutor:
         yield from self._run(make, remaining, share, most)
 
     def _is_worth_measuring(self, most: int | None) -> bool:
-        """Return whether there is so much to do that GPUs are to be shared, if they can be.
+        """Return whether there is so much to do that GPUs are shared, if they can be.
 
         `most` is not more than there are items. Workers with a share begin with their imports.
         """

@@ -49,7 +49,7 @@ class Board:
 
 
 def divided(wishes: Mapping[str, Wish], total: int) -> dict[str, int]:
-    """Return the workers of each job: by weight, none more than it wants, each at least one.
+    """Return the workers of each job: by weight, no more than it wants, at least one.
 
     Workers are given one by one, to the job that has the fewest for its weight.
     """
@@ -79,7 +79,7 @@ class Shares:
         self._answers: dict[str, int | None] = {}
 
     def quota(self, kind: str, wanted: int, total: int) -> int | None:
-        """Return how many workers of a kind this job may have; None = as many as there is room for.
+        """Return how many workers of a kind this job may have; None = all.
 
         It is what the board said when it was asked last: a few seconds ago.
         """

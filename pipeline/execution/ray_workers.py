@@ -164,9 +164,9 @@ class Crew:
             self._ask_for(allowed)
 
     def _allowed(self, most: int) -> int:
-        """Return how many workers there may be in all, and end those that other jobs are to have.
+        """Return how many workers there may be in all.
 
-        A worker is ended once it has done its item.
+        Those that other jobs are to have are ended, each once it has done its item.
         """
         now = time.monotonic()
         if now - self._room_seen >= CHECK_SECONDS:

@@ -399,7 +399,7 @@ def _shard_names(folder: Folder, prefix: str) -> list[str]:
 
 
 def _open_all(folder: Folder, names: list[str]) -> list[tuple[_Shard, tuple[Category, ...]]]:
-    """Check the footers of files; several at once on an object store, which takes its time."""
+    """Check the footers of files; on an object store, which is slow, several at once."""
     if folder.is_local:
         return [_open(folder, name) for name in names]
     with ThreadPoolExecutor(_OPENERS) as openers:
