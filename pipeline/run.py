@@ -42,6 +42,9 @@ from synthaug.pipeline.execution.progress import (
 from synthaug.pipeline.execution.ray_executor import RayExecutor, open_executor
 from synthaug.pipeline.steps.contract import Published, Step, links_of, load_steps
 from synthaug.pipeline.steps.inputs import Inputs, check_sides, check_size, check_split, open_inputs
+from synthaug.pipeline.tracking.follow import Follower
+from synthaug.pipeline.tracking.trackers import check as check_tracker
+from synthaug.pipeline.tracking.trackers import open_tracker
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +126,7 @@ def _names_written() -> list[str]:
 
 
 def _check_job(job: Job, steps: Mapping[str, Step]) -> None:
+    check_tracker(job.report.track, job.output)
     for step in steps.values():
         step.check(job)
 
@@ -221,6 +225,8 @@ def _run_steps(
     provenance: dict[str, str] = {}
     derived = job
     states = dict.fromkeys(steps, WAITING)
+    settings = {"job": job.name, "seed": job.seed, "system": job.generator.system}
+    follower = Follower(open_tracker(job.report.track, job.name, settings, output))
     try:
         for number, (name, step) in enumerate(steps.items(), start=1):
             folder = output.sub(STEPS).sub(f"{name}-{keys[name]}")
@@ -239,10 +245,12 @@ def _run_steps(
                     executor.check_machines(output, JOB, some_images(data.splits.values()))
                 inputs = {need: done[need] for need in step.needs_of(job)}
                 given = job if step.as_asked else derived
-                context = Context(given, folder, inputs, executor, console.tell, console.progress)
+                progress = follower.beside(name, folder, console.progress)
+                context = Context(given, folder, inputs, executor, console.tell, progress)
                 _run_step(step, keys[name], context, provenance)
                 states[name] = DONE
             console.states(states)
+            follower.follow(name, folder)
             manifest = folder.read_json(MANIFEST)
             check_links(name, step.links(manifest), job.checks, console)
             provenance |= step.provenance(manifest)
@@ -252,6 +260,7 @@ def _run_steps(
                 _tell_derived(derived, line, output, console)
             publish(step.publishes, folder, output)
     finally:
+        follower.close()
         if executor is not None:
             executor.close()
     return done

@@ -49,7 +49,8 @@ ROOMS = {  # room -> the rooms it may import
     "pipeline/studio": {"core", "formats", "planning", "generators", "synthesis"},
     "pipeline/report": {"core", "scores", "config", "planning", "verification"},
     "pipeline/steps": {"*"},  # everything above; never run, commands or cli
-    "pipeline/run": {"core", "config", "execution", "steps"},
+    "pipeline/tracking": {"core", "execution"},
+    "pipeline/run": {"core", "config", "execution", "tracking", "steps"},
     "pipeline/display": {"core", "execution"},
     "pipeline/commands": {"*", "steps", "run"},
     "pipeline/cli": {"*", "steps", "run", "commands"},
@@ -61,6 +62,9 @@ DOORS = {  # framework -> the only files that may import it
     "omegaconf": {"pipeline/config/load.py", "pipeline/config/schema.py"},
     "click": {"pipeline/cli.py"},
     "rich": {"pipeline/display.py"},
+    "tensorboardX": {"pipeline/tracking/trackers.py"},
+    "mlflow": {"pipeline/tracking/trackers.py"},
+    "wandb": {"pipeline/tracking/trackers.py"},
     "starlette": {"pipeline/studio/server/app.py", "pipeline/studio/server/serve.py"},
     "uvicorn": {"pipeline/studio/server/serve.py"},
 }

@@ -39,3 +39,4 @@ def after_run(trial: Mapping[str, Any], job: Sequence[str], run: str) -> Iterato
         yield next_step(("trial", *confirm), "images that nothing else has seen confirm it")
     else:
         yield f"next:    open {run}/report.html{_comment('what each class gained and lost')}"
+    yield next_step(("studio", run), "drag boxes and see what the generator makes of them")

@@ -63,7 +63,9 @@ def _layout(scene: Scene) -> Layout:
 def _pairs(planned: Dataset, real: Dataset, most: int) -> list[LayoutPair]:
     """Return layouts evenly spaced through the plan, beside the images they come from."""
     count = min(most, len(planned))
-    scenes = [planned[k * len(planned) // count] for k in range(count)]
+    some = [planned[k * len(planned) // count] for k in range(count)]
+    # what was drawn by hand has no image that it comes from
+    scenes = [scene for scene in some if _origin(scene).source_image]
     origins = [_origin(scene) for scene in scenes]
     sources = _draw(real, {origin.source_image for origin in origins})
     pairs = []

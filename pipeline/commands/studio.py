@@ -47,16 +47,16 @@ def studio(run: Path, port: int, tell: Callable[[str], None]) -> None:
     listening = listen(port)
     for note in found.notes:
         tell(f"note: {note}")
-    session = Session(workshop_of(found))
-    _use_all_cores()
-    serve(session, listening, tell)
+    serve(session_of(found), listening, tell)
 
 
-def _use_all_cores() -> None:
-    """Let one image have the cores that in production many workers share."""
+def session_of(found: Found) -> Session:
+    """Return a session with a run; one image has the cores that workers share."""
     import torch
 
+    workshop = workshop_of(found)
     torch.set_num_threads(cores())
+    return Session(workshop)
 
 
 def workshop_of(found: Found) -> Workshop:

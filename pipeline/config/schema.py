@@ -18,6 +18,7 @@ EXECUTION = {
     "synthesize": ("workers",),
     "data": ("leaks",),
     "score": ("missing",),
+    "report": ("track",),
 }  # keys that change who works or what is refused, no result
 # keys of the section plan for generators that edit real images
 EDIT_KEYS = ("into", "most_edits", "natural_share", "uses", "empties", "surface")
@@ -274,6 +275,8 @@ class Plan:
     # generators driven by maps: share of things that move sideways and are perhaps mirrored
     rearrange: float = 0.0
     flip: float = 0.5  # probability that a layout is mirrored
+    # file of layouts drawn by hand, planned besides (synthaug studio, docs/studio.md); "" = none
+    drawn: str = ""
     shard: int = 64  # images per shard, the unit of work, retry and resume
 
     def __post_init__(self) -> None:
@@ -543,6 +546,9 @@ class Report:
     # synthetic images in the gallery, evenly spaced; with their real sources; 0 = no pictures
     samples: int = 200
     title: str = ""  # "" = the job's name
+    # losses, rates and AP over steps go, while they are measured, to: off | tensorboard (event
+    # files in the run's folder) | mlflow | wandb (docs/report.md)
+    track: Literal["off", "tensorboard", "mlflow", "wandb"] = "off"
 
     def __post_init__(self) -> None:
         at_least(0, self, "samples")

@@ -8,21 +8,24 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from synthaug.pipeline.config.schema import EDIT_KEYS, Job, section_dict
 from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.core.json_values import Json, Manifest
-from synthaug.pipeline.core.scene import class_counts
-from synthaug.pipeline.core.storage import Folder
+from synthaug.pipeline.core.scene import Dataset, Scene, class_counts
+from synthaug.pipeline.core.storage import Folder, file_digest
 from synthaug.pipeline.execution.context import Context, add_counts, cut
 from synthaug.pipeline.formats.parquet import read as parquet
+from synthaug.pipeline.planning.drawn import WithDrawn
 from synthaug.pipeline.planning.planner import NO_PLACE, Planner
 from synthaug.pipeline.planning.surfaces import surface_lines
 from synthaug.pipeline.planning.targets import measured_weakness, target_counts, weak_shares
 from synthaug.pipeline.steps.contract import Published
-from synthaug.pipeline.steps.inputs import Inputs
+from synthaug.pipeline.steps.inputs import Inputs, check_file
+from synthaug.pipeline.studio.drawn_plan import read_drawn
 from synthaug.pipeline.synthesis.conditioning import conditioning_of
 
 NEEDS = ("ingest",)
@@ -40,6 +43,9 @@ def settings(job: Job) -> Json:
         del plan[key]
     if job.plan.target != "weak":
         del plan["weakness"]
+    del plan["drawn"]
+    if job.plan.drawn:
+        plan["drawn"] = file_digest(job.plan.drawn)
     added = conditioning_of(job).plan_settings()
     return {"seed": job.seed, "name": job.name, "plan": plan, **added}
 
@@ -52,6 +58,7 @@ def further_needs(job: Job) -> tuple[str, ...]:
 def check(job: Job) -> None:
     """Raise JobError for settings that the generator's conditioning has no use for."""
     conditioning_of(job).check()
+    check_file("plan.drawn", job.plan.drawn)
 
 
 def check_data(job: Job, inputs: Inputs) -> None:
@@ -64,6 +71,7 @@ def check_data(job: Job, inputs: Inputs) -> None:
     if job.plan.target == "counts":
         target_counts(np.ones(len(categories)), categories, job.plan.target, job.plan.counts)
     weak_shares(categories, job.plan.weakness)
+    drawn_scenes(job, inputs.splits["labelled"])
 
 
 def explain(job: Job, inputs: Inputs) -> list[str]:
@@ -102,7 +110,27 @@ def open_planner(job: Job, labelled: str, weights: Floats | None = None) -> Plan
     """
     conditioning = conditioning_of(job)
     table = parquet.open_table(labelled, pixels=False, maps=conditioning.plans_maps)
-    return conditioning.planner(table, weights)
+    planner = conditioning.planner(table, weights)
+    drawn = drawn_scenes(job, table)
+    if not drawn:
+        return planner
+    # photos are mirrored when they are edited, by their seeds
+    flip = job.plan.flip if conditioning.plans_edits else 0.0
+    return WithDrawn(planner, drawn, job.seed, job.name, flip)
+
+
+def drawn_scenes(job: Job, labelled: Dataset) -> list[Scene]:
+    """Return the planned scenes of `plan.drawn`, without seeds; [] without a file."""
+    if not job.plan.drawn:
+        return []
+    conditioning = conditioning_of(job)
+    kind = "layout"
+    if conditioning.plans_maps:
+        kind = "map"
+    elif conditioning.plans_edits:
+        kind = "photo"
+    path = Path(job.plan.drawn)
+    return read_drawn(path, kind, labelled.categories, labelled, job.generator.system)
 
 
 class PlanWriter:

@@ -26,6 +26,7 @@ from synthaug.pipeline.core.storage import Folder
 from synthaug.pipeline.formats.json_files import load_object
 from synthaug.pipeline.formats.validation import RecordError
 from synthaug.pipeline.studio.drawing import color
+from synthaug.pipeline.studio.drawn_plan import MOST_COPIES, planned_scene
 from synthaug.pipeline.studio.history import History
 from synthaug.pipeline.studio.map_layers import of_map
 from synthaug.pipeline.studio.painters.base import Painted, Painter, labels_of, scene_of
@@ -39,12 +40,12 @@ SAMPLES = 8
 REMEMBERED = 128  # painted sketches
 THUMBNAIL = 96  # pixels of the longer side
 PAGE = 24  # thumbnails at once
+EXACT = 1 << 19  # pixels up to which an image is shown without loss
 OVERLAY = 512  # pixels of the longer side that masks are drawn at, at most
 OPACITY, EDGE_OPACITY = 80, 255  # of masks, of 255
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SUFFIX = ".json"
 LAYOUTS, PLANNED = "layouts", "plan.json"  # in the studio's folder
-MOST_COPIES = 1000
 
 Judged = list[tuple[int, str | None, float]]  # id of an object, its verdict, the score it rests on
 Judge = Callable[[Scene], Judged]
@@ -116,7 +117,7 @@ class Session:
                 "saved_as": self._saved_as,
                 "undo": len(self._history.past),
                 "redo": len(self._history.future),
-                "image": data_url(encode(painted.image, "png")),
+                "image": shown(painted.image),
                 "masks": data_url(overlay(painted.masks, [item.number for item in sketch.items])),
             }
 
@@ -311,7 +312,7 @@ class Session:
         painted = self._paint_all(sketches)
         pictures = []
         for result, own in zip(painted, words, strict=True):
-            pictures.append({**own, "image": data_url(encode(result.image, "png"))})
+            pictures.append({**own, "image": shown(result.image)})
         return pictures
 
     def verdicts(self) -> list[Json]:
@@ -381,6 +382,9 @@ class Session:
         if not 1 <= copies <= MOST_COPIES:
             raise ValueError(f"copies: {copies} is not from 1 to {MOST_COPIES}")
         with self._lock:
+            kind = self._rules.abilities.kind
+            sketch = self._history.present
+            planned_scene(sketch, kind, self._workshop.categories, self._labelled)
             folder = self._workshop.folder
             planned: Json = {"layouts": []}
             if folder.exists(PLANNED):
@@ -395,6 +399,13 @@ class Session:
             "images": total,
             "key": f"plan.drawn={file}",
         }
+
+    def _labelled(self, image_id: str) -> Scene | None:
+        """Return the labelled scene with an id, without pixels; None where there is none."""
+        split = self._workshop.photos.splits.get("labelled")
+        if split is None or image_id not in split.index_of:
+            return None
+        return split.bare[split.index_of[image_id]]
 
 
 def _item_record(item: Item, tight: Sequence[float]) -> Json:
@@ -433,6 +444,13 @@ def _text_of(document: Json) -> bytes:
 def data_url(data: bytes, kind: str = "png") -> str:
     """Return an image as an address that holds it."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def shown(image: Bytes) -> str:
+    """Return an image as the page shows it: exactly, or a large one as JPEG for speed."""
+    height, width = image.shape[:2]
+    kind = "png" if height * width <= EXACT else "jpeg"
+    return data_url(encode(image, kind), kind)
 
 
 def overlay(masks: Flags, numbers: Sequence[int]) -> bytes:

@@ -31,6 +31,8 @@ from synthaug.pipeline.studio.sketch import (
 )
 
 VERSION = 1
+MOST_PIXELS = 1 << 26  # of an image, and of a shape
+MOST_PARTS = 64  # seeds in a style
 ITEM_KEYS = ("number", "style", "locked", "origin", "real", "shape")
 
 
@@ -76,6 +78,7 @@ def sketch_of(document: Any, usual_size: Size, seed: int) -> Sketch:
     content = mapping(document, "the layout")
     layout = layout_of(content, "the layout")
     size = layout.size or usual_size
+    _check_pixels(size, "size")
     own = content.get(STUDIO)
     if own is None:
         return _of_layout(layout, size, seed)
@@ -150,6 +153,7 @@ def _shape(record: Json, where: str) -> Shape:
     if not isinstance(size, list) or len(size) != 2 or not all(is_int(side) for side in size):
         raise RecordError("bad value", f"{where}: a shape's size must be [height, width]")
     shape = Shape(text(record, "rle", where), (size[0], size[1]))
+    _check_pixels(shape.size, f"{where}: a shape's size")
     try:
         masks.check(shape.rle, shape.size)
     except ValueError as err:
@@ -158,7 +162,7 @@ def _shape(record: Json, where: str) -> Shape:
 
 
 def _style(value: Any, where: str) -> Style:
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_PARTS:
         raise RecordError("bad value", f"{where}: a style is a list of [seed, weight] pairs")
     style = []
     for part in value:
@@ -166,6 +170,15 @@ def _style(value: Any, where: str) -> Style:
             raise RecordError("bad value", f"{where}: a style is a list of [seed, weight] pairs")
         style.append((_seed(part[0], where), number(part[1], where)))
     return tuple(style)
+
+
+def _check_pixels(size: Size, where: str) -> None:
+    """Raise RecordError before a small file makes large arrays."""
+    height, width = size
+    if height < 1 or width < 1 or height * width > MOST_PIXELS:
+        raise RecordError(
+            "bad value", f"{where} {height} x {width} is not of 1 to {MOST_PIXELS} pixels"
+        )
 
 
 def _seed(value: Any, where: str) -> int:

@@ -37,11 +37,11 @@ def random_windows(count: int, side: int = 16, seed: int = 0) -> Windows:
     )
 
 
-def random_network(seed: int = 0) -> FillNetwork:
+def random_network(seed: int = 0, num_classes: int = CLASSES) -> FillNetwork:
     """Return a small network that is not silent, as a fresh one is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = FillNetwork(SMALL, CLASSES)
+        network = FillNetwork(SMALL, num_classes)
         for parameter in network.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.1)

@@ -31,21 +31,22 @@ def test_a_shell_gets_the_same_words() -> None:
 
 def test_a_run_without_a_trial_is_tried_or_handed_on() -> None:
     for unknown in ({}, {"seeds": 0}, trial("nothing judged")):
-        first, second = after_run(unknown, JOB, "runs/reef")
+        first, second, _ = after_run(unknown, JOB, "runs/reef")
         assert ["synthaug", "trial", *JOB] == words_of(first)
         expected = ["export", "runs/reef", "--to", "coco", "--out", "runs/reef-coco"]
         assert expected == words_of(second)[1:]
 
 
 def test_what_helps_is_handed_on_and_what_screening_shows_is_confirmed() -> None:
-    (line,) = after_run(trial("helps"), JOB, "runs/reef")
+    line, _ = after_run(trial("helps"), JOB, "runs/reef")
     assert "export" == words_of(line)[1]
-    (line,) = after_run(trial(SCREENED["helps"]), JOB, "runs/reef")
+    line, _ = after_run(trial(SCREENED["helps"]), JOB, "runs/reef")
     assert ["trial", *JOB, "trial.evaluation=DATASET"] == words_of(line)[1:]
 
 
 @pytest.mark.parametrize("word", ["hurts", "cannot tell", "no headroom", SCREENED["hurts"]])
 def test_what_is_not_shown_to_help_is_not_handed_on(word: str) -> None:
-    (line,) = after_run(trial(word), JOB, "runs/reef")
+    line, last = after_run(trial(word), JOB, "runs/reef")
     assert "next:    open runs/reef/report.html" in line
     assert "export" not in line
+    assert ["synthaug", "studio", "runs/reef"] == words_of(last)

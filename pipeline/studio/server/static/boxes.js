@@ -46,6 +46,11 @@ export class Boxes {
       element.setAttribute("aria-label", words.join(", "));
       if (item.number !== this.dragged) this.#place(element, item.box);
     });
+    items.forEach((item, place) => {  // what is new, or comes back, takes its place in the order of Tab
+      const element = this.elements.get(item.number);
+      const there = this.layer.children[place];
+      if (there !== element) this.layer.insertBefore(element, there);
+    });
     if (this.selected !== null && !this.items.has(this.selected)) this.selected = null;
     this.#mark();
   }

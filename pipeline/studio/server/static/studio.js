@@ -92,7 +92,7 @@ async function decoded(element, address) {
 
 async function show(answer) {
   const isNew = state === null || String(state.size) !== String(answer.size);
-  if (state && !sameObjects(state.items, answer.items)) verdicts = new Map();
+  if (state && state.image !== answer.image) verdicts = new Map();  // they were of another image
   state = answer;
   if (isNew) fit();
   const pictures = [decoded(find("image"), state.image), decoded(find("masks"), state.masks)];
@@ -101,11 +101,6 @@ async function show(answer) {
   find("undo").disabled = !state.undo;
   find("redo").disabled = !state.redo;
   await Promise.all(pictures);
-}
-
-function sameObjects(before, after) {
-  const told = items => JSON.stringify(items.map(item => [item.number, item.class, item.box, item.seed]));
-  return told(before) === told(after);
 }
 
 function fit() {
@@ -483,6 +478,12 @@ for (const choice of document.querySelectorAll("[name=tool]")) choice.addEventLi
 find("brush-mode").addEventListener("change", toolChosen);
 find("split").addEventListener("change", () => gallery(find("split").value, 0));
 find("file").addEventListener("change", loadFile);
+find("class").addEventListener("keydown", event => {
+  if (event.key !== "Enter" || tool() !== "add") return;
+  event.preventDefault();
+  const [height, width] = state.size;
+  add([width / 4, height / 4, 3 * width / 4, 3 * height / 4]);
+});
 find("name").addEventListener("keydown", event => { if (event.key === "Enter") save(); });
 find("show-boxes").addEventListener("change", event => { find("boxes").hidden = !event.target.checked; });
 find("show-masks").addEventListener("change", event => { find("masks").hidden = !event.target.checked; });
