@@ -43,8 +43,8 @@ from synthaug.pipeline.execution.ray_executor import RayExecutor, open_executor
 from synthaug.pipeline.steps.contract import Published, Step, links_of, load_steps
 from synthaug.pipeline.steps.inputs import Inputs, check_sides, check_size, check_split, open_inputs
 from synthaug.pipeline.tracking.follow import Follower
+from synthaug.pipeline.tracking.trackers import Settings, open_tracker
 from synthaug.pipeline.tracking.trackers import check as check_tracker
-from synthaug.pipeline.tracking.trackers import open_tracker
 
 log = logging.getLogger(__name__)
 
@@ -225,8 +225,7 @@ def _run_steps(
     provenance: dict[str, str] = {}
     derived = job
     states = dict.fromkeys(steps, WAITING)
-    settings = {"job": job.name, "seed": job.seed, "system": job.generator.system}
-    follower = Follower(open_tracker(job.report.track, job.name, settings, output))
+    follower = Follower(open_tracker(job.report.track, job.name, _found_by(job), output))
     try:
         for number, (name, step) in enumerate(steps.items(), start=1):
             folder = output.sub(STEPS).sub(f"{name}-{keys[name]}")
@@ -264,6 +263,11 @@ def _run_steps(
         if executor is not None:
             executor.close()
     return done
+
+
+def _found_by(job: Job) -> Settings:
+    """Return what a run is found by in a tracker."""
+    return {"job": job.name, "seed": job.seed, "system": job.generator.system}
 
 
 def _tell_derived(job: Job, line: str, output: Folder, console: Console) -> None:

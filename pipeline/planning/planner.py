@@ -58,8 +58,12 @@ class Planner(Protocol):
     target: Floats  # [C] objects aimed at
     need: Need
     short: int  # objects of the target for which there is no slot
-    refused: int  # places refused so far, since an object's class is never seen on their surface
     weights: Floats | None  # [C] found when the planner was opened; may be given to the next one
+
+    @property
+    def refused(self) -> int:
+        """Places refused so far, since an object's class is never seen on their surface."""
+        ...
 
     def scene(self, index: int) -> Scene:
         """Return planned scene `index`, without pixels, with its provenance."""

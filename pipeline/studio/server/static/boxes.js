@@ -9,7 +9,8 @@ const ARROWS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 export class Boxes {
-  // `on` has what is called: select(number), move(number, box, gesture, final), key(number, key)
+  // `on` has what is called: select(number), key(number, key), and move(number, box, gesture, final),
+  // which returns a promise of the answer
   constructor(layer, on) {
     this.layer = layer;
     this.on = on;
@@ -17,7 +18,7 @@ export class Boxes {
     this.selected = null;
     this.elements = new Map();  // number -> element
     this.items = new Map();
-    this.dragged = null;  // number of the box that a pointer holds
+    this.held = new Map();  // number -> box that is being changed, until its last change is answered
     this.gestures = 0;
     this.keyGesture = null;
   }
@@ -44,7 +45,7 @@ export class Boxes {
       if (item.locked) words.push("locked");
       if (item.real) words.push("of the photo");
       element.setAttribute("aria-label", words.join(", "));
-      if (item.number !== this.dragged) this.#place(element, item.box);
+      this.#place(element, this.held.get(item.number) ?? item.box);
     });
     items.forEach((item, place) => {  // what is new, or comes back, takes its place in the order of Tab
       const element = this.elements.get(item.number);
@@ -121,25 +122,22 @@ export class Boxes {
     const element = this.elements.get(number);
     const handle = event.target.dataset.handle;
     const start = this.at(event);
-    const old = item.box;
+    const old = this.#boxOf(number);
     const gesture = `pointer ${++this.gestures}`;
     let box = old;
-    this.dragged = number;
     element.setPointerCapture(event.pointerId);
     const move = event => {
       if (event.pointerId !== pointer) return;
       const [x, y] = this.at(event);
       box = this.#changed(old, x - start[0], y - start[1], handle);
-      this.#place(element, box);
-      this.on.move(number, box, gesture, false);
+      this.#move(number, box, gesture);
     };
     const end = event => {
       if (event.pointerId !== pointer) return;
       element.removeEventListener("pointermove", move);
       element.removeEventListener("pointerup", end);
       element.removeEventListener("pointercancel", end);
-      this.dragged = null;
-      if (box !== old) this.on.move(number, box, gesture, true);
+      if (box !== old) this.#finish(number, box, gesture);
     };
     const pointer = event.pointerId;
     element.addEventListener("pointermove", move);
@@ -171,12 +169,11 @@ export class Boxes {
       const item = this.items.get(number);
       if (item.locked) return;
       const far = event.shiftKey ? FAR : 1;
-      const box = this.#changed(item.box, arrow[0] * far, arrow[1] * far, event.altKey ? 7 : undefined);
-      if (box.every((value, k) => value === item.box[k])) return;
+      const old = this.#boxOf(number);
+      const box = this.#changed(old, arrow[0] * far, arrow[1] * far, event.altKey ? 7 : undefined);
+      if (box.every((value, k) => value === old[k])) return;
       this.keyGesture ??= `keys ${++this.gestures}`;
-      item.box = box;  // so that the next press goes on from here, whether the server has answered or not
-      this.#place(this.elements.get(number), box);
-      this.on.move(number, box, this.keyGesture, false);
+      this.#move(number, box, this.keyGesture);
     } else if (!event.ctrlKey && !event.metaKey && !event.altKey) {
       if (this.on.key(number, event.key)) event.preventDefault();
     }
@@ -184,8 +181,26 @@ export class Boxes {
 
   #release(number, event) {
     if (!ARROWS[event.key] || this.keyGesture === null) return;
-    const item = this.items.get(number);
-    if (item) this.on.move(number, item.box, this.keyGesture, true);
+    if (this.items.has(number)) this.#finish(number, this.#boxOf(number), this.keyGesture);
     this.keyGesture = null;
+  }
+
+  // the box as it is shown, which the server may not know yet
+  #boxOf(number) {
+    return this.held.get(number) ?? this.items.get(number).box;
+  }
+
+  #move(number, box, gesture) {
+    this.held.set(number, box);
+    this.#place(this.elements.get(number), box);
+    this.on.move(number, box, gesture, false);
+  }
+
+  async #finish(number, box, gesture) {
+    this.held.set(number, box);
+    await this.on.move(number, box, gesture, true);
+    if (this.held.get(number) !== box) return;  // held again meanwhile
+    this.held.delete(number);
+    if (this.items.has(number)) this.#place(this.elements.get(number), this.items.get(number).box);
   }
 }

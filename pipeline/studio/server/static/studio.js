@@ -54,9 +54,13 @@ function complain(error) {
   find("error").hidden = false;
 }
 
+let unfinished = 0;  // changes that are not shown yet
+
 // ask for something whose answer is the new state
 async function change(name, body = {}, key = null) {
   const began = performance.now();
+  unfinished += 1;
+  document.body.dataset.changing = "yes";
   try {
     const answer = await ask(name, body, key);
     if (answer === null) return false;
@@ -70,6 +74,9 @@ async function change(name, body = {}, key = null) {
     complain(error);
     if (state) boxes.show(state.size, state.items);
     return false;
+  } finally {
+    unfinished -= 1;
+    if (!unfinished) delete document.body.dataset.changing;
   }
 }
 
@@ -212,7 +219,7 @@ const toggleLock = number => edit({edit: "lock", object: number, locked: !itemOf
 const boxes = new Boxes(find("boxes"), {
   select() { if (state) mark(); },
   move(number, box, gesture, final) {
-    edit({edit: "move", object: number, box}, {gesture, draft: !final}, gesture);
+    return edit({edit: "move", object: number, box}, {gesture, draft: !final}, gesture);
   },
   key(number, key) {
     const works = {
