@@ -48,8 +48,6 @@ class Task:
     resolution: int
     content: Windows  # a batch of one
     kept: Tensor  # [S, S] 1 for what of the painted region comes into the photo
-    # [S, S] in [0, 1], where the object may be: in its example's outline, anywhere without one
-    outline: Tensor
     shows: str  # object | background | seam
 
 
@@ -98,15 +96,13 @@ def task_of(edit: Edit, number: int, image: Image, config: Config, num_classes: 
             region = seam_of(cut_mask(painting.mask, window, resolution), box_there)
     windows = content(photo, window, resolution, region, label, painting.box)
     kept = region
-    outline = torch.ones_like(region)
     if painting.shows == "object" and painting.example is not None:
         shown = brought_to(painting.example, box_there, resolution)
         if painting.example.mask is not None:
             region = _needed_region(painting, shown[3], window, box_there, region, config)
             kept = _kept_region(painting, shown[3], window, region)
-            outline = shown[3]
         windows = replace(windows, example=shown[None], region=region[None, None])
-    return Task(window, resolution, windows, kept, outline, painting.shows)
+    return Task(window, resolution, windows, kept, painting.shows)
 
 
 def shows_example(painted: Tensor, example: Tensor) -> Tensor:

@@ -107,8 +107,7 @@ class WindowSampler(ABC):
                 # what shows the example may have the colors of the background behind it
                 shown = shows_example(painted[is_object], objects.example)
                 soft[is_object] = torch.maximum(differs, shown)
-            outlines = torch.stack([tasks[row].outline for row in rows])
-            masks = soft * outlines * windows.region[:, 0]
+            masks = soft * windows.region[:, 0]
             for row, pixels, mask in zip(rows, painted, masks, strict=True):
                 results[row] = (pixels, mask)
         return [results[row] for row in range(len(tasks))]

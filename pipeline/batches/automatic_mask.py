@@ -15,13 +15,6 @@ from synthaug.pipeline.core.boxes import Boxes
 RIM = 4  # pixels around a box that show what is behind the object
 LEAST_AREA, MOST_AREA = 0.3, 0.95  # of its box that an object takes; a disc takes 0.79
 LEAST_SIDE = 0.8  # of each side of its box that an object reaches over
-# where a box is drawn loosely around an object that is alone in it:
-LOOSE_AREA, LOOSE_SIDE = 0.15, 0.5  # the same bounds
-OFF_MIDDLE = 0.15  # most that the object's middle is away from that of the box, in sides
-# of the box's other pixels, the median distance to the color of the rim, in that of the rim's own
-PLAIN = 1.3
-CLEAR = 4.0  # the same of the object, at least
-LEVEL = 1.0  # of 255, to which colors are exact
 
 
 def automatic_mask(image: Bytes, box: Boxes) -> Flags | None:
@@ -30,7 +23,7 @@ def automatic_mask(image: Bytes, box: Boxes) -> Flags | None:
     None where none is found that could be right. The distance of each pixel's color from the median
     color of the rim is cut by Otsu's threshold (1979); of what is farther the largest connected
     part counts, holes in it included. It could be right when it takes a plausible share of the box
-    and reaches over most of both sides, or when all else in the box looks like the rim.
+    and reaches over most of both sides.
     """
     height, width = image.shape[:2]
     rounded = np.rint(box).astype(int)
@@ -53,11 +46,8 @@ def automatic_mask(image: Bytes, box: Boxes) -> Flags | None:
     distance = np.linalg.norm(window - color, axis=2)
     part = _largest_part(_far(distance) & inside)
     in_box = part[inside].reshape(y1 - y0, x1 - x0)
-    fills_box = _is_sound(in_box, LEAST_AREA, LEAST_SIDE)
-    if not fills_box:
-        could_be_loose = _is_sound(in_box, LOOSE_AREA, LOOSE_SIDE) and _is_in_the_middle(in_box)
-        if not (could_be_loose and _is_alone(distance, part, inside)):
-            return None
+    if not _is_sound(in_box):
+        return None
     mask = np.zeros((height, width), np.bool_)
     mask[top : y1 + RIM, left : x1 + RIM] = part
     return mask
@@ -87,42 +77,16 @@ def _largest_part(pixels: Flags) -> Flags:
     return largest
 
 
-def _is_sound(mask: Flags, least_area: float, least_side: float) -> bool:
+def _is_sound(mask: Flags) -> bool:
     """Return whether the mask [h, w] of a box is plausible in area and extent."""
-    if not least_area <= float(mask.mean()) <= MOST_AREA:
-        return False
-    (top, bottom), (left, right) = _extents(mask)
-    height, width = mask.shape
-    is_high = bottom - top >= least_side * height
-    is_wide = right - left >= least_side * width
-    return bool(is_high and is_wide)
-
-
-def _is_in_the_middle(mask: Flags) -> bool:
-    """Return whether a mask [h, w] leaves about as much of its box on either side."""
-    for (low, high), side in zip(_extents(mask), mask.shape, strict=True):
-        if abs((low + high) / 2 - side / 2) > OFF_MIDDLE * side:
-            return False
-    return True
-
-
-def _extents(mask: Flags) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return first and last + 1 row and column of a mask [h, w] that is not empty."""
+    area = float(mask.mean())
     rows = np.flatnonzero(mask.any(1))
     columns = np.flatnonzero(mask.any(0))
-    of_rows = int(rows[0]), int(rows[-1]) + 1
-    of_columns = int(columns[0]), int(columns[-1]) + 1
-    return of_rows, of_columns
-
-
-def _is_alone(distance: Floats32, part: Flags, inside: Flags) -> bool:
-    """Return whether a part stands out, and all else inside a box looks like its rim.
-
-    All [h, w], `distance` that of a color to the rim's. A part of an object does not: around a
-    cell's nucleus lies the rest of the cell.
-    """
-    of_rim = float(np.median(distance[~inside]))
-    of_part = float(np.median(distance[part]))
-    of_rest = float(np.median(distance[inside & ~part]))
-    is_plain = of_rest <= PLAIN * of_rim + LEVEL
-    return is_plain and of_part >= CLEAR * of_rim
+    if not LEAST_AREA <= area <= MOST_AREA:
+        return False
+    high = rows[-1] + 1 - rows[0]
+    wide = columns[-1] + 1 - columns[0]
+    height, width = mask.shape
+    is_high = high >= LEAST_SIDE * height
+    is_wide = wide >= LEAST_SIDE * width
+    return bool(is_high and is_wide)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NEEDS = ("plan", "train_generator")
-VERSION = 11
+VERSION = 12
 PUBLISHES: tuple[Published, ...] = ()
 AS_TRAINED = -2  # of synthesize.refine_stages
 

@@ -137,8 +137,6 @@ class Request:
     new: Objects  # P, to be added
     pieces: Flags | None  # [P, H, W] pixels of pasted ones; None = they are painted
     by_box: Flags  # [P] whether labels of pasted ones are boxes
-    # [P, 4] how far labels of painted ones lie outside them, xyxy, in sides of their tight boxes
-    room: Floats32
     edit: Edit  # paintings of the redrawn, then of the new, then of background
     lost: Counter[str]  # planned objects per class that no real object could be pasted for
     min_area: float
@@ -241,12 +239,7 @@ class EditSynthesizer:
             if cutout is not None:
                 painting = replace(painting, example=example_of(cutout))
             paintings.append(painting)
-        room = request.room.copy()
-        labelled_objects = self._examples[0]
-        for row, category in enumerate(request.new.category.tolist()):
-            room[row] = labelled_objects.room(category)
-        edit = replace(request.edit, paintings=paintings)
-        return replace(request, edit=edit, room=room)
+        return replace(request, edit=replace(request.edit, paintings=paintings))
 
     def _pasted(
         self, canvas: Canvas, plan: Changes, seed: int, categories: Sequence[Category]
@@ -428,7 +421,6 @@ def request_for(
         plan.new,
         masks,
         by_box,
-        np.zeros((len(plan.new), 4), np.float32),
         edit,
         Counter(),
         min_area,
@@ -470,19 +462,9 @@ def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Categor
     num_redrawn, num_new = len(redrawn), len(new)
     end = num_redrawn + num_new
     canvas, own_masks = _with_redrawn(request, edited.masks[:num_redrawn])
-    slack = np.zeros((num_new, 4), np.float32)
     if request.pieces is None:
-        soft = edited.masks[num_redrawn:end].copy()
-        boxes = new.boxes.copy()
-        for row, painting in enumerate(request.edit.paintings[num_redrawn:end]):
-            outline = outline_box(painting)
-            if outline is None:
-                continue
-            boxes[row] = outline
-            soft[row] = soft[row] >= PAINTED  # where it is known to be, no level has to be found
-            sides = outline[2:] - outline[:2]
-            slack[row] = request.room[row] * np.tile(sides, 2)
-        added = resolve(soft, boxes, new.isthing)
+        soft = edited.masks[num_redrawn:end]
+        added = resolve(soft, new.boxes, new.isthing)
     else:
         added = request.pieces
     # where background was painted no thing is seen; the stuff there is that background
@@ -502,26 +484,11 @@ def labelled(request: Request, edited: EditedPhoto, categories: Sequence[Categor
         canvas,
         edited.image,
         visible,
-        Added(area, ~request.by_box, slack),
+        Added(area, ~request.by_box),
         labels,
         MIN_VISIBLE,
         categories,
     )
-
-
-def outline_box(painting: Painting) -> Boxes | None:
-    """Return the box [4] of an example's outline as it is painted; None without one."""
-    if painting.example is None or painting.example.mask is None:
-        return None
-    outline = painting.example.mask >= PAINTED
-    if not outline.any():
-        return None
-    height, width = outline.shape
-    tight = tight_boxes(outline[None])[0]
-    corner, sides = painting.box[:2], painting.box[2:] - painting.box[:2]
-    scale = sides / [width, height]
-    box = np.tile(corner, 2) + tight * np.tile(scale, 2)
-    return np.asarray(box, np.float32)
 
 
 def _with_redrawn(request: Request, soft: Floats32) -> tuple[Canvas, Flags]:

@@ -23,8 +23,6 @@ from synthaug.pipeline.planning.surfaces import seen_surfaces
 
 TRIES = 8  # objects of a class drawn for a box; the one nearest in size and shape is taken
 OUTLINE = 16  # pixels per side at which outlines are compared
-ROOM_OBJECTS = 64  # of a class, whose labels tell how loosely its boxes are drawn
-OUTLINE_LEVEL = 0.5  # of a soft mask, from which a pixel is the object's
 MIN_SIDE = 2  # pixels; narrower objects are not cut
 
 Box = NDArray[np.float32]  # xyxy [4]
@@ -135,36 +133,6 @@ class Bank:
         width = max(1, round((x1 - x0) * zoom))
         return cutout.at_size((height, width))
 
-    def room(self, category: int) -> Floats32:
-        """Return how far boxes of a class lie outside its objects, [4] xyxy.
-
-        In sides of the objects' tight boxes: the mean of those that have no mask and whose outlines
-        color shows. Each box alone says it less well, because persons are not that exact. 0 where
-        labels are masks, or no outline is found.
-        """
-        if category not in self._rooms:
-            self._rooms[category] = self._room(category)
-        return self._rooms[category]
-
-    @cached_property
-    def _rooms(self) -> dict[int, Floats32]:
-        return {}
-
-    def _room(self, category: int) -> Floats32:
-        candidates = np.flatnonzero((self.category == category) & self.inside)
-        found = []
-        for position in candidates[:ROOM_OBJECTS].tolist():
-            cutout = self._cutout(position, 1.0)
-            if cutout.by_box and cutout.outlined:
-                found.append(_room_around(cutout))
-        if not found:
-            return np.zeros(4, np.float32)
-        left, top, right, bottom = np.mean(found, 0).tolist()
-        if self.config.mirror:
-            beside = (right - left) / 2  # left is negative
-            left, right = -beside, beside
-        return np.array([left, top, right, bottom], np.float32)
-
     def piece(self, category: int, box: Box, rng: np.random.Generator) -> Piece | None:
         """Return an object of a class, brought to an xyxy box [4].
 
@@ -242,13 +210,6 @@ class Bank:
         scene, image = self.pixels[int(self.image[position])]
         number = int(self.number[position])
         return cutout_of(scene, image, number, scale, self.config)
-
-
-def _room_around(cutout: Cutout) -> Floats32:
-    """Return how far a cutout's label lies outside its outline, [4], in sides of that."""
-    tight = tight_boxes(cutout.core[None] >= OUTLINE_LEVEL)[0]
-    sides = tight[2:] - tight[:2]
-    return np.asarray((cutout.label - tight) / np.tile(sides, 2), np.float32)
 
 
 def outline_in_box(mask: Flags, box: Box) -> Flags:

@@ -16,7 +16,7 @@ from synthaug.generators.base import Edit, EditedPhoto, Samples
 from synthaug.generators.copy_paste import Config as PasteConfig
 from synthaug.pipeline.config.schema import Synthesize
 from synthaug.pipeline.core.images import decode, encode
-from synthaug.pipeline.core.masks import decode_all, encode_with_boxes, tight_boxes
+from synthaug.pipeline.core.masks import decode_all, encode_with_boxes
 from synthaug.pipeline.core.scene import (
     PAIRED_SAMPLE,
     Category,
@@ -190,57 +190,6 @@ def test_the_box_is_that_of_what_was_painted_where_persons_draw_boxes_alone_too(
     new = objects.select(np.array([origin == ADDED for origin in objects.source]))
     assert new.boxes.tolist() == [[31, 5, 39, 11]]
     assert decode_all(new, (HEIGHT, WIDTH))[0].sum() == 8 * 6
-
-
-class OutlinePainter(PlainPainter):
-    """Paints objects in the outlines of their examples, which have the size of their boxes."""
-
-    def edit(self, edits: Sequence[Edit], seeds: Sequence[int]) -> list[EditedPhoto]:
-        in_outlines = []
-        for edit, photo in zip(edits, super().edit(edits, seeds), strict=True):
-            masks = np.zeros_like(photo.masks)
-            for mask, painting in zip(masks, edit.paintings, strict=True):
-                assert painting.example is not None and painting.example.mask is not None
-                x0, y0, x1, y1 = painting.box.astype(int).tolist()
-                mask[y0:y1, x0:x1] = painting.example.mask
-            in_outlines.append(EditedPhoto(photo.image, masks))
-        return in_outlines
-
-
-def loosely_boxed(image_id: str, left: int, top: int) -> Scene:
-    """Return a photo whose cell of 10 x 8 pixels has 8 and 4 to spare in its box of 18 x 12."""
-    pixels = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
-    pixels[2 + top : 10 + top, 2 + left : 12 + left] = 60
-    return replace(SOURCE, image_id=image_id, image=ImageRef(encode(pixels, "png"), None))
-
-
-def test_a_box_has_the_usual_room_around_its_object_and_no_single_label_s() -> None:
-    sources = [colored("photo", 90), loosely_boxed("a", 5, 2), loosely_boxed("b", 3, 1)]
-    table = SceneList(CATEGORIES, sources)
-    cut = PasteConfig(mirror=0.0, blends=("none",), cut="auto")
-    bank = Bank.of(table, table, cut)
-    paint = partial(paint_with, OutlinePainter())
-    options = Synthesize(min_mask_area=4)
-    synthesize = EditSynthesizer(bank, paint, options, 0.0, {"insert": 1.0}, True, [bank])
-    plan = planned(boxes((24, 10, 42, 22)), [0])  # as large as the examples' boxes
-    (finished,) = synthesize([plan], CATEGORIES, "")
-    objects = finished.scene.objects
-    new = objects.select(np.array([origin == ADDED for origin in objects.source]))
-    (mask,) = decode_all(new, (HEIGHT, WIDTH))
-    assert mask.sum() == 10 * 8  # what was painted
-    x0, y0, x1, y1 = tight_boxes(mask[None])[0].tolist()
-    assert (x0, y0) in ((29, 12), (27, 11))
-    assert new.boxes.tolist() == [[x0 - 4, y0 - 1.5, x1 + 4, y1 + 2.5]]
-
-
-def test_the_usual_room_of_mirrored_photos_is_the_same_on_both_sides() -> None:
-    sources = [loosely_boxed("a", 5, 1)]
-    table = SceneList(CATEGORIES, sources)
-    one_way = Bank.of(table, table, PasteConfig(mirror=0.0, cut="auto"))
-    both_ways = Bank.of(table, table, PasteConfig(mirror=0.5, cut="auto"))
-    assert one_way.room(0).tolist() == pytest.approx([-0.5, -1 / 8, 0.3, 3 / 8])
-    assert both_ways.room(0).tolist() == pytest.approx([-0.4, -1 / 8, 0.4, 3 / 8])
-    assert one_way.room(1).tolist() == [0, 0, 0, 0]  # none is labelled
 
 
 def test_a_layout_alone_is_painted_on_a_background_whose_objects_are_no_labels() -> None:
