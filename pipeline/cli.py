@@ -512,8 +512,8 @@ def studio(run_folder: Path, port: int) -> None:
     """Paint and change layouts by hand, in the browser.
 
     Serves a page on this machine alone, under an address with a token that it prints. RUN is the
-    folder of a finished run; layouts that are saved go to RUN/studio (docs/studio.md). Needs `pip
-    install 'synthaug[studio]'`.
+    folder of a finished run; layouts that are saved go to RUN/studio (docs/studio.md). Needs
+    Starlette and uvicorn (`pip install starlette uvicorn`).
     """
     from synthaug.pipeline.commands.studio import studio as serve
 

@@ -13,7 +13,7 @@ from synthaug.pipeline.studio.session import Session
 HOST = "127.0.0.1"
 MISSING = (
     "studio: this command needs Starlette and uvicorn, of which {name} is not installed; "
-    "pip install 'synthaug[studio]'"
+    "pip install starlette uvicorn"
 )
 
 
