@@ -51,42 +51,50 @@ class Commands(click.Group):
         try:
             return super().main(*args, **extra)
         except OSError as err:
+            if not _may_be_stdout(err):
+                raise
             _leave_stdout(err)
         finally:
             _flush()
             if is_main:
                 signal.signal(signal.SIGTERM, before)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the words before the command; a stop meanwhile is as one of the command."""
+        try:
+            return super().make_context(*args, **extra)
+        except (KeyboardInterrupt, _StoppedError) as err:
+            _leave_stopped(err)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; any error becomes one line on stderr and an exit code."""
         try:
             return super().invoke(ctx)
         except SynthaugError as err:
-            click.echo(f"error: {printable(str(err))}", err=True)
+            _complain(f"error: {printable(str(err))}")
             sys.exit(err.exit_code)
         except _StdoutError as err:
             _leave_stdout(err.err)
         except (KeyboardInterrupt, _StoppedError) as err:
-            message = "stopped"
-            if ctx.invoked_subcommand in KEEPS:
-                message += "; what was finished is kept: run the same command to go on"
-            click.echo(message, err=True)
-            status = 130
-            if isinstance(err, _StoppedError):
-                status = 143
-            sys.exit(status)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            _leave_stopped(err, ctx.invoked_subcommand)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as err:
-            if isinstance(err, OSError) and _stdout_is_gone(err):
+            if isinstance(err, OSError) and _may_be_stdout(err) and _stdout_is_gone():
                 _leave_stdout(err)
+            if isinstance(err, OSError) and err.errno in _FULL:
+                place = f"{err.filename}: " if err.filename else ""
+                _complain(f"error: {place}the disk is full ({one_line(err)}); {_ROOM}")
+                sys.exit(1)
             if isinstance(err, FileNotFoundError) and "temporary directory" in str(err):
-                click.echo(f"error: {_NO_TMP}", err=True)
+                _complain(f"error: {_NO_TMP}")
                 sys.exit(2)
-            click.echo(f"error: {_unexpected(err)}", err=True)
+            _complain(f"error: {_unexpected(err)}")
             sys.exit(1)
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_ROOM = "make room, or name another place, and run the same command again"
 _NO_TMP = "TMPDIR: no folder for temporary files can be written; set it to one that can"
 
 
@@ -109,6 +117,12 @@ def _stop(_signal: int, _frame: Any) -> None:
     raise _StoppedError
 
 
+def _complain(line: str) -> None:
+    """Write a line to stderr; where it is full or closed the exit code tells all."""
+    with contextlib.suppress(OSError):
+        click.echo(line, err=True)
+
+
 def _unexpected(err: Exception) -> str:
     """Return one line on an unforeseen error; its traceback goes to a file."""
     line = f"{type(err).__name__}: {printable(one_line(err))}"
@@ -127,18 +141,35 @@ def _unexpected(err: Exception) -> str:
     return f"{line}; the details are in {file.name}"
 
 
-def _stdout_is_gone(err: OSError) -> bool:
-    """Return whether an error comes from stdout: a full disk, or a pipe nobody reads."""
+def _leave_stopped(err: BaseException, command: str | None = None) -> NoReturn:
+    """End after Ctrl-C or SIGTERM."""
+    message = "stopped"
+    if command in KEEPS:
+        message += "; what was finished is kept: run the same command to go on"
+    _complain(message)
+    sys.exit(143 if isinstance(err, _StoppedError) else 130)
+
+
+def _may_be_stdout(err: OSError) -> bool:
+    """Return whether an error may come of stdout: full disk, or nobody reads."""
     return err.filename is None and err.errno in (errno.ENOSPC, errno.EPIPE, errno.EBADF)
+
+
+def _stdout_is_gone() -> bool:
+    """Return whether what stdout still holds cannot be written."""
+    if sys.stdout is None:  # closed before we began: nothing was written to it
+        return False
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _leave_stdout(err: OSError) -> NoReturn:
     """End after a failed write to stdout, without a second error at Python's exit."""
-    if not _stdout_is_gone(err):
-        raise err
     if err.errno != errno.EPIPE:  # whoever closes a pipe knows it
-        with contextlib.suppress(OSError):
-            click.echo(f"error: stdout: cannot be written ({one_line(err)})", err=True)
+        _complain(f"error: stdout: cannot be written ({one_line(err)})")
     _to_nothing()
     sys.exit(1)
 

@@ -58,7 +58,8 @@ def display(kind: str, say: Say) -> Display:
     """Return the display of a kind; auto: bars where stderr is a terminal, else lines."""
     if kind == "json":
         return JsonLines(say)
-    if kind == "auto" and sys.stderr.isatty():
+    is_closed = sys.stderr is None  # before we began
+    if kind == "auto" and not is_closed and sys.stderr.isatty():
         return Bars(say)
     return Lines(say)
 

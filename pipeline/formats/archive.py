@@ -32,6 +32,7 @@ _SMALL = 16 << 20  # bytes up to which any ratio will do
 _RATIO = 200  # by which a larger file may grow: annotations reach 50, a bomb 1000
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # these are inflated piece by piece
 _ENCRYPTED = 0x1
+_END_SIZE = 22  # bytes of the end record, without its comment
 _END, _END_64 = b"PK\x05\x06", b"PK\x06\x06"
 _TAIL = 22 + 65535 + 20 + 56  # bytes in which the end records of an archive lie
 _OPEN = 8  # archives kept open
@@ -207,7 +208,7 @@ class _Archive:
             file.seek(max(0, file.tell() - _TAIL))
             tail = file.read()
         end = tail.rfind(_END)
-        if end < 0:
+        if end < 0 or end + _END_SIZE > len(tail):
             raise ValueError("its end is missing")
         (size,) = struct.unpack_from("<I", tail, end + 12)
         end_64 = tail.rfind(_END_64)

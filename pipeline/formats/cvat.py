@@ -46,7 +46,7 @@ from synthaug.pipeline.formats.drawn import (
 )
 from synthaug.pipeline.formats.shape_reader import ShapeReader
 from synthaug.pipeline.formats.source_files import find_file, images_below, spelling
-from synthaug.pipeline.formats.validation import RecordError, is_name, is_text, number
+from synthaug.pipeline.formats.validation import RecordError, is_name, is_text, number_in
 from synthaug.pipeline.formats.voc.xml_tree import children, text_of
 
 _REGIONS = ("box", "polygon", "ellipse", "mask")
@@ -129,7 +129,8 @@ class _Reader(ShapeReader):
         name = element.get("name") or ""
         subset = element.get("subset") or ""
         self.listed.add(spelling(self._folder, name))
-        self.listed.add(spelling(self._folder, f"{subset}/{name}"))
+        if subset:
+            self.listed.add(spelling(self._folder, f"{subset}/{name}"))
         if self._config.subset and subset != self._config.subset:
             self.skipped["image of another subset"] += 1
             return
@@ -149,6 +150,9 @@ class _Reader(ShapeReader):
         folder = self._folder
         if subset and (folder / subset).is_dir() and not (folder / name).is_file():
             folder = folder / subset  # a project's images lie in folders by subset
+        inner = name.removeprefix(f"{folder.name}/")
+        if not (folder / name).is_file() and (folder / inner).is_file():
+            name = inner  # it counts from above the folder of the images
         path, num_bytes = find_file(
             folder, name, "image file", named_by="name", follow=self._config.follows_links
         )
@@ -159,6 +163,7 @@ class _Reader(ShapeReader):
         shown, turned = as_seen(header, size, self._config)
         image_id = path.relative_to(self._folder).as_posix().rsplit(".", 1)[0]
         self.check_id(image_id, "another image has the same name")
+        self.listed.add(path.relative_to(self._folder).as_posix())
         return DrawnImage(image_id, path, num_bytes, shown, turned, ())
 
     def _objects(self, shapes: list[Element], size: Size, owner: str) -> tuple[Drawn, ...]:
@@ -224,7 +229,7 @@ def _points(shape: Element) -> Points:
         x, comma, y = pair.partition(",")
         if not comma:
             raise RecordError("bad mask", f"its points are {pair[:40]!r}, not x,y;x,y")
-        rows.append((_finite(x, "a point"), _finite(y, "a point")))
+        rows.append((number_in(x, "a point"), number_in(y, "a point")))
     return np.array(rows, np.float64)
 
 
@@ -249,15 +254,7 @@ def _number(element: Element, name: str) -> float:
     text = element.get(name)
     if text is None:
         raise RecordError("missing key", f"a {element.tag} has no {name}")
-    return _finite(text, name)
-
-
-def _finite(text: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as err:
-        raise RecordError("bad value", f"{name} is {text[:40]!r}, not a number") from err
-    return number(value, name)
+    return number_in(text, name)
 
 
 def _whole(element: Element, name: str, least: int = 1) -> int:

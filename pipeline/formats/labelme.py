@@ -149,7 +149,7 @@ class _Reader(ShapeReader):
         if isinstance(document, dict) and "shapes" not in document:
             raise RecordError(
                 "missing key",
-                "key 'shapes' is missing, so it is no file of labelme; move it to another folder",
+                "key 'shapes' is missing: it is no file of labelme and may belong elsewhere",
             )
         shapes = need(document, "shapes")
         if not isinstance(shapes, list):
@@ -166,7 +166,9 @@ class _Reader(ShapeReader):
 
     def count_left_out(self) -> None:
         """Count images without a JSON file: nobody looked at them."""
-        self.count_unlisted(self._names, _WITHOUT_JSON)
+        for name in self._names:
+            if name not in self.listed:
+                self.skipped.note(_WITHOUT_JSON, name)
 
     def _image(self, document: Any, name: str, file: Path) -> tuple[Path, int, Header]:
         """Return the file that holds the image, its size in bytes and its header.

@@ -171,11 +171,10 @@ class _Finder:
     # --- folders of one set ---
 
     def _yolo(self, folder: Path) -> list[FoundSet]:
-        if not any((folder / name).is_file() for name in _YOLO):
-            is_label_studio = (folder / "classes.txt").is_file() and (folder / "labels").is_dir()
-            if not is_label_studio:
-                return []
-        return self._yolo_splits(folder)
+        is_described = any((folder / name).is_file() for name in _YOLO)
+        if is_described or ((folder / "classes.txt").is_file() and _has_labels(folder)):
+            return self._yolo_splits(folder)
+        return []
 
     def _yolo_splits(self, path: Path) -> list[FoundSet]:
         from synthaug.pipeline.formats.yolo.layout import describe
@@ -341,6 +340,14 @@ class _Finder:
             head: bytes = stream.read(4096)
         found = re.search(rb"<([A-Za-z][\w.-]*)", head)
         return found[1].decode("ascii") if found else ""
+
+
+def _has_labels(folder: Path) -> bool:
+    """Whether label files lie in labels/ (Label Studio) or beside images (labelImg)."""
+    if (folder / "labels").is_dir():
+        return True
+    pictures = images_below(folder, folder.resolve(), False, Skipped())
+    return any((folder / name).with_suffix(".txt").is_file() for name in pictures)
 
 
 def _has_images(described: Described, split: str) -> bool:

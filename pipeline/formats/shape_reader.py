@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
 from synthaug.pipeline.core.boxes import Size
@@ -40,11 +41,12 @@ class ShapeReader:
         self._ids.add(image.image_id)
         self.images.append(replace(image, objects=kept))
 
-    def count_unlisted(self, names: Iterable[str], reason: str = UNLISTED) -> None:
-        """Count the image files that no annotation knows."""
+    def count_unlisted(self, names: Iterable[str]) -> None:
+        """Count the image files that no annotation knows, in the folders of those it knows."""
+        folders = {PurePosixPath(name).parent for name in self.listed}
         for name in names:
-            if name not in self.listed:
-                self.skipped.note(reason, name)
+            if name not in self.listed and PurePosixPath(name).parent in folders:
+                self.skipped.note(UNLISTED, name)
 
     def note(self, reason: str, name: str) -> None:
         """Count something by its reason; `name` says where in the file it is."""

@@ -6,8 +6,9 @@ import codecs
 import contextlib
 import hashlib
 import os
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -149,6 +150,25 @@ def read_lines(file: Path) -> list[str]:
     return [line for line in stripped if line]
 
 
+_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.\w+")
+
+
+def check_shards(place: object, names: Iterable[str]) -> None:
+    """Raise DatasetError where one of `train-00000-of-00003.parquet` and so on is missing."""
+    there: dict[tuple[str, str], set[int]] = {}
+    for name in names:
+        match = _SHARD.fullmatch(name)
+        if match:
+            there.setdefault((match[1], match[3]), set()).add(int(match[2]))
+    for (name, count), numbers in there.items():
+        missing = sorted(set(range(int(count))) - numbers)
+        if missing:
+            raise DatasetError(
+                f"{place}: {len(missing)} of {int(count)} files {name}-*-of-{count} are not there, "
+                f"{name}-{missing[0]:05d}-of-{count} among them; download them too"
+            )
+
+
 SUFFIXES = (
     ".png",
     ".jpg",
@@ -162,7 +182,7 @@ SUFFIXES = (
     ".tiff",
     ".webp",
 )
-_BESIDE = (".txt", ".json", ".xml", ".csv", ".yaml", ".yml", ".cache", ".npy", ".md", ".db", "")
+_BESIDE = (".txt", ".json", ".xml", ".csv", ".yaml", ".yml", ".cache", ".npy", ".md", ".db", ".ini")
 _RUN = ("job.yaml", "steps")
 OUR_FILES = (  # what lies in folders that a run, export, validate --fix, score and generate write
     _RUN,
@@ -183,7 +203,10 @@ def _entries(folder: Path) -> Iterator[tuple[Path, bool, bool]]:
             yield inner, inner.is_dir(), False
         return
     for entry in os.scandir(folder):
-        yield Path(entry.path), entry.is_dir(), entry.is_symlink()
+        is_dir = False
+        with contextlib.suppress(OSError):  # a link that leads in a circle
+            is_dir = entry.is_dir()
+        yield Path(entry.path), is_dir, entry.is_symlink()
 
 
 def is_ours(folder: Path) -> bool:
@@ -233,6 +256,6 @@ def images_below(folder: Path, home: Path, follow: bool, skipped: Skipped) -> li
         suffix = path.suffix.lower()
         if suffix in SUFFIXES:
             names.append(path.relative_to(folder).as_posix())
-        elif suffix not in _BESIDE:
+        elif suffix and suffix not in _BESIDE:
             skipped.note(OTHER_IMAGE, str(path))
     return sorted(names)

@@ -82,6 +82,18 @@ def number(value: Any, name: str, low: float = -math.inf) -> float:
     return float(value)
 
 
+def number_in(text: str, name: str) -> float:
+    """Return the finite number that a text spells, as JSON would: no 1_000, no other digits."""
+    text = text.strip()
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) < _MAX_FLOAT32 or not text.isascii() or "_" in text:
+        raise RecordError("bad value", f"{name} is {text[:40]!r}, not a number")
+    return value
+
+
 def flag(record: Json, name: str, default: bool) -> bool:
     """Return a truth value: 0, 1, true or false; null is as if it were not there."""
     value = record.get(name)

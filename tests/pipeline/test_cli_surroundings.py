@@ -6,6 +6,8 @@ command would take minutes.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -20,6 +22,7 @@ import click
 import pytest
 from PIL import Image
 
+from synthaug.pipeline import cli
 from synthaug.pipeline.cli import KEEPS, main
 
 COMMANDS = sorted(main.commands)
@@ -51,7 +54,8 @@ def _run(words: list[str], stdout: int, stderr: int, before: Callable[[], Any]) 
     except SystemExit as ended:
         code = ended.code or 0
     finally:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, AttributeError):  # it may be full or closed
+            sys.stderr.flush()
         os._exit(code)
 
 
@@ -125,6 +129,29 @@ def test_no_folder_for_temporary_files_is_one_line(nowhere: int, name: str) -> N
     assert told.startswith("error: TMPDIR: no folder for temporary files can be written")
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_full_disk_elsewhere_is_not_blamed_on_stdout(nowhere: int, name: str) -> None:
+    def work() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    code, told = forked([name], nowhere, does(name, work))
+    assert (code, told.count("\n")) == (1, 1)
+    assert told.startswith("error: the disk is full (No space left on device); make room")
+
+
+@pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt, 130), (cli._StoppedError, 143)])
+def test_a_stop_before_a_command_begins_is_a_stop(
+    nowhere: int, stop: type[BaseException], status: int
+) -> None:
+    def reads(*_: Any) -> Any:
+        raise stop
+
+    def before() -> None:
+        main.parse_args = reads  # type: ignore[method-assign]
+
+    assert forked(["validate"], nowhere, before) == (status, "stopped\n")
+
+
 @pytest.fixture
 def words(tmp_path: Path) -> dict[str, list[str]]:
     """Commands with work to do."""
@@ -168,3 +195,17 @@ def test_an_unwritable_tmpdir_is_passed_by(
     assert forked(words["validate"], nowhere, before) == (0, "")
     assert forked(words["export"], nowhere, before)[0] == 0
     assert (tmp_path / "out").is_dir()
+
+
+def test_what_stderr_cannot_take_changes_no_exit_code(
+    words: dict[str, list[str]], full: int, nowhere: int
+) -> None:
+    def fill() -> None:
+        os.dup2(full, 2)
+
+    def close() -> None:
+        sys.stderr = None
+
+    for before in (fill, close):
+        assert forked(words["validate"], nowhere, before)[0] == 0
+        assert forked(["validate", "coco:none.json"], nowhere, before)[0] == 2

@@ -254,11 +254,11 @@ def _image_folder(file: Path, config: Config, root: Path, records: RecordList) -
 def _folders(file: Path) -> list[Path]:
     """Return where images are looked for that no option names.
 
-    CVAT and the official sets have a folder by the name of the split.
+    CVAT and the official sets have a folder by the name of the split, FiftyOne has `data`.
     """
     home = file.parent.parent
     split = file.stem.split("_", 1)[-1]
-    folders = [file.parent, file.parent / "images", home / "images"]
+    folders = [file.parent, file.parent / "images", file.parent / "data", home / "images"]
     return [*folders, home / "images" / split, home / split]
 
 

@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 
 from synthaug.pipeline.core.errors import DatasetError, one_line
 from synthaug.pipeline.core.json_values import Json
+from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.hub.columns import Columns
+from synthaug.pipeline.formats.source_files import check_shards, files_below
 
 _SPLITS = {
     "train": ("train",),
@@ -31,17 +33,21 @@ def files_of(place: Path, split: str) -> list[Path]:
     """Return the Parquet files of a split, by name."""
     if place.is_file():
         return [place]
-    files = sorted(place.rglob("*.parquet"))
+    files = []
+    if place.is_dir():
+        below = files_below(place, place.resolve(), True, Skipped())
+        files = sorted(file for file in below if file.suffix == ".parquet")
     if not files:
         raise DatasetError(f"{place}: no Parquet file there; name the folder of a data set")
     split = next((name for name, others in _SPLITS.items() if split in others), split)
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(_split_of(file, place), []).append(file)
-    if split in by_split:
-        return by_split[split]
     if split == "train" and list(by_split) == [""]:
-        return files
+        split = ""
+    if split in by_split:
+        check_shards(place, [file.relative_to(place).as_posix() for file in by_split[split]])
+        return by_split[split]
     known = ", ".join(name for name in by_split if name) or "none"
     raise DatasetError(
         f"{place}: no file of the split '{split}' (there are {known}); correct split="

@@ -49,6 +49,7 @@ from synthaug.pipeline.formats.parquet.schema import (
     leaves,
 )
 from synthaug.pipeline.formats.parquet.write import ShardWriter, embed_files, write
+from synthaug.pipeline.formats.source_files import check_shards
 
 __all__ = [
     "SCHEMA",
@@ -376,6 +377,7 @@ def open_table(
         raise DatasetError(
             f"{address}: no {prefix}*.parquet file there; name a folder of shards or one file"
         )
+    check_shards(address, names)
     shards: list[_Shard] = []
     categories: tuple[Category, ...] = ()
     for name, (shard, classes) in zip(names, _open_all(folder, names), strict=True):
@@ -394,7 +396,8 @@ def open_table(
 
 
 def _shard_names(folder: Folder, prefix: str) -> list[str]:
-    names = folder.names()
+    """Return the files of a table; hidden ones are of the system, such as ._a.parquet."""
+    names = [name for name in folder.names() if not name.startswith(".")]
     return [name for name in names if name.startswith(prefix) and name.endswith(".parquet")]
 
 

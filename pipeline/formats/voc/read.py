@@ -7,7 +7,6 @@ included. Objects marked difficult do not count in VOC's evaluation; here they a
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -48,6 +47,7 @@ from synthaug.pipeline.formats.validation import (
     inside_box,
     is_name,
     is_text,
+    number_in,
 )
 from synthaug.pipeline.formats.voc.write import CLASSES, write, write_splits
 from synthaug.pipeline.formats.voc.xml_tree import load, text_of
@@ -529,10 +529,4 @@ def _number(element: Element, path: str) -> float:
         part, _, key = path.partition("/")
         problem = f"{part} has no {key}" if key else f"{part} is missing"
         raise RecordError("missing key", problem)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not abs(value) < 1e9:
-        raise RecordError("bad value", f"{path} is {text[:40]!r}, not a number")
-    return value
+    return number_in(text, path)

@@ -49,9 +49,12 @@ def describe(path: Path) -> Described:
     for name in _YAML:
         if (path / name).is_file():
             return _load(path / name)
-    names = path / "classes.txt"  # Label Studio
+    names = path / "classes.txt"
     if names.is_file():
-        return _from_names(names, {"train": "images"})
+        folder = "images"  # Label Studio
+        if not (path / folder).is_dir():
+            folder = "."  # labelImg: labels beside the images
+        return _from_names(names, {"train": folder})
     names = path / "obj.names"  # Darknet, and CVAT's "YOLO 1.1"
     if names.is_file():
         lists = {"train": "train.txt", "val": "valid.txt", "test": "test.txt"}
@@ -127,6 +130,11 @@ def categories_of(document: Json, file: Path) -> tuple[Category, ...]:
     Those of our own export get back the ids they had.
     """
     names = _class_names(document.get("names"), file)
+    count = document.get("nc")
+    if is_int(count) and count != len(names):
+        raise DatasetError(
+            f"{file}: nc is {count} and 'names' lists {len(names)} classes; correct one of them"
+        )
     exported = _exported_classes(document.get(EXTRA))
     ids = {category.id for category in exported}
     if [category.name for category in exported] == names and len(ids) == len(exported):

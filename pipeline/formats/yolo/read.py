@@ -256,7 +256,9 @@ def _check_labels(
         if not folder.is_dir():
             continue
         for file in sorted(folder.glob("*.txt")):
-            if str(file) not in reader.label_files and file.name not in _NO_LABELS:
+            is_of_the_system = file.name.startswith(".")
+            is_label = not is_of_the_system and file.name not in _NO_LABELS
+            if is_label and str(file) not in reader.label_files:
                 skipped.note("label file without an image", str(file))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,10 +10,9 @@ from numpy.typing import NDArray
 from synthaug.pipeline.core import masks
 from synthaug.pipeline.core.arrays import Floats
 from synthaug.pipeline.core.boxes import Size
-from synthaug.pipeline.core.errors import one_line
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.checked import Checker
-from synthaug.pipeline.formats.validation import RecordError, clip_reason, inside_box
+from synthaug.pipeline.formats.validation import RecordError, clip_reason, inside_box, number_in
 
 TASKS = ("detect", "segment", "pose", "obb")
 _BOX = 5  # columns: class cx cy w h
@@ -112,16 +110,9 @@ class RowReader:
 
     def _row(self, row: str, size: Size, name: str) -> tuple[int, Shape]:
         """Return the class and the shape of a line; RecordError for a bad one."""
-        try:
-            values = [float(word) for word in row.split()]
-        except ValueError as err:
-            hint = ""
-            if "," in row:
-                hint = "; spaces separate the columns, and numbers are written with a point"
-            raise RecordError("bad label", one_line(err) + hint) from err
-        values = self._shape_columns(values)
+        values = self._shape_columns(_numbers(row))
         largest = max(abs(value) for value in values[1:])
-        if not all(math.isfinite(value) for value in values) or largest > 2:
+        if largest > 2:
             raise RecordError(
                 "bad label",
                 "a coordinate is not between 0 and 1; they are parts of the image's width and "
@@ -187,6 +178,17 @@ class RowReader:
         x1, y1, x2, y2 = np.round(corners, 6).astype(np.float32).astype(np.float64).tolist()
         box, excess = inside_box((x1, y1, x2, y2), size, self.cuts_boxes)
         return np.array(box), excess
+
+
+def _numbers(row: str) -> list[float]:
+    """Return the numbers of a line."""
+    try:
+        return [number_in(word, "a column") for word in row.split()]
+    except RecordError as err:
+        hint = "; a line is the class, as its number from 0, and parts of the image"
+        if "," in row:
+            hint = "; spaces separate the columns, and numbers are written with a point"
+        raise RecordError("bad label", err.detail + hint) from err
 
 
 def _polygon(values: list[float], size: Size, cuts: bool) -> tuple[Shape, float]:

@@ -140,7 +140,8 @@ def test_an_archive_that_lists_too_many_files_is_not_opened(tmp_path: Path) -> N
 @pytest.mark.parametrize("content", [b"", b"PK", b"no archive at all", b"PK\x05\x06" + bytes(9)])
 def test_what_is_no_archive_is_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(content)
-    with pytest.raises(DatasetError, match="no zip archive that can be read") as caught:
+    reason = r"can be read \((its end is missing|File is not)"
+    with pytest.raises(DatasetError, match=reason) as caught:
         open_dataset("coco:a.zip", tmp_path)
     assert "\n" not in str(caught.value)
 

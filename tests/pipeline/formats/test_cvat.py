@@ -162,7 +162,7 @@ def test_a_turned_image_counts_as_it_is_seen(tmp_path: Path) -> None:
         (shape("box", 'xtl="2" ytl="3" xbr="2" ybr="9"'), "its box has no extent"),
         (shape("box", 'xtl="2" ytl="3" xbr="70" ybr="9"'), "bbox lies 30 pixels outside"),
         (shape("box", 'xtl="2" ytl="3" xbr="9"'), "a box has no ybr"),
-        (shape("box", BOX.replace("12.5", "nan")), "xbr is nan, not a finite number"),
+        (shape("box", BOX.replace("12.5", "nan")), "xbr is 'nan', not a number"),
         (shape("box", BOX, label="cow"), "its label 'cow' is not among the labels"),
         (shape("polygon", 'points="1,1;2"'), "its points are '2', not x,y;x,y"),
         (shape("polygon", 'points="1,1;2,2"'), "three points or more"),
@@ -230,7 +230,7 @@ def test_a_label_that_only_an_earlier_meta_knows_is_refused(tmp_path: Path) -> N
 
 
 def test_images_that_the_xml_does_not_list_are_named(tmp_path: Path) -> None:
-    for name in ("a.png", "in/b.png", "more/c.png", "left.png"):
+    for name in ("a.png", "in/b.png", "more/c.png", "left.png", "other set/d.png"):
         file = tmp_path / "images" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(picture())
@@ -257,3 +257,9 @@ def test_a_mask_that_reaches_out_is_refused_or_cut(tmp_path: Path, option: str) 
     found = opened(tmp_path, image(reaching), option=option)[0].objects
     assert [[W - 4, H - 2, W, H]] == found.boxes.tolist()
     assert [8] == found.area.tolist()
+
+
+def test_names_may_count_from_above_the_folder_of_images(tmp_path: Path) -> None:
+    table = opened(tmp_path, image(shape("box", BOX), name="images/a.png"))
+    assert ["a"] == [scene.image_id for scene in table]
+    assert not table.skipped

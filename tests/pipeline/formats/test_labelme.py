@@ -262,7 +262,7 @@ def test_a_mended_copy_and_files_of_other_systems_are_no_part_of_the_folder(
 
 def test_json_of_something_else_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(DatasetError, match="is no file of labelme; move it to another folder"):
+    with pytest.raises(DatasetError, match="'shapes' is missing: it is no file of labelme"):
         opened(tmp_path, shape("rectangle", [[3, 4], [9, 9]]))
 
 

@@ -166,3 +166,16 @@ def test_sets_that_a_run_made_are_not_those_of_the_folder_around_it(tmp_path: Pa
     assert ["coco:photos/instances.json"] == [
         one.reference for one in recognize("photos", tmp_path)
     ]
+
+
+def test_a_flat_folder_of_labelimg_is_yolo(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "classes.txt").write_text("cat\n")
+    (folder / "a.png").write_bytes(png_bytes(np.zeros((20, 40, 3), np.uint8)))
+    assert ["images"] == [one.format for one in recognize("photos", tmp_path)]
+    (folder / "a.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+    (found,) = recognize("photos", tmp_path)
+    table = open_dataset(found.reference, tmp_path)
+    assert [[15, 5, 25, 15]] == table[0].objects.boxes.tolist()
+    assert not table.skipped

@@ -12,6 +12,7 @@ from synthaug.pipeline.core.errors import DatasetError
 from synthaug.pipeline.core.skipped import Skipped
 from synthaug.pipeline.formats.source_files import (
     OURS,
+    check_shards,
     files_below,
     find_file,
     images_below,
@@ -198,3 +199,22 @@ def test_hidden_files_are_of_the_system(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     found = list(files_below(tmp_path, tmp_path, False, Skipped()))
     assert [tmp_path / "a.json"] == found
+
+
+def test_a_link_that_leads_in_a_circle_is_a_file_to_be_told(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("a.png")
+    assert ["a.png"] == images_below(tmp_path, tmp_path, False, Skipped())
+    with pytest.raises(RecordError, match="is not in"):
+        find_file(tmp_path, "a.png", "image file")
+
+
+def test_files_of_a_download_that_stopped_are_missed() -> None:
+    names = [f"data/train-{number:05d}-of-00003.parquet" for number in range(3)]
+    others = ["data/test-00000-of-00001.parquet", "data/train-x.parquet", "part-00001.parquet"]
+    check_shards("set", [*names, *others])
+    with pytest.raises(DatasetError) as caught:
+        check_shards("set", [names[1], *others])
+    assert str(caught.value) == (
+        "set: 2 of 3 files data/train-*-of-00003 are not there, data/train-00000-of-00003 among "
+        "them; download them too"
+    )

@@ -27,6 +27,7 @@ from synthaug.pipeline.formats.validation import (
     key_of,
     need,
     number,
+    number_in,
 )
 
 SIZE = (10, 20)
@@ -217,3 +218,16 @@ def test_corners_are_told_by_their_masks() -> None:
 @pytest.mark.parametrize("value", ["", " ", None, 3, "\ud800"])
 def test_what_shows_nothing_is_no_name(value: object) -> None:
     assert not is_name(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("5", 5), (" 2.50 ", 2.5), ("-1e-1", -0.1), (".5", 0.5), ("-0", 0)]
+)
+def test_numbers_are_read_from_text(text: str, value: float) -> None:
+    assert value == number_in(text, "x")
+
+
+@pytest.mark.parametrize("text", ["", "1_5", "٥", "1,5", "nan", "inf", "1e39", "0x10", "cat"])
+def test_what_json_would_not_call_a_number_is_none(text: str) -> None:
+    with pytest.raises(RecordError, match=f"x is {text!r}, not a number"):
+        number_in(text, "x")

@@ -242,7 +242,7 @@ def test_images_are_looked_for_in_three_places(tmp_path: Path, place: str) -> No
     assert images["1"].path == tmp_path / place / "a.png"
 
 
-@pytest.mark.parametrize("place", ["images/train", "train"])
+@pytest.mark.parametrize("place", ["images/train", "train", "annotations/data"])
 def test_images_may_lie_in_a_folder_called_like_the_split(tmp_path: Path, place: str) -> None:
     (tmp_path / "annotations").mkdir()
     (tmp_path / place).mkdir(parents=True)

@@ -282,3 +282,14 @@ def test_a_mask_that_cannot_be_goes_and_its_box_stays(
     assert (None,) == tuple(table[0].objects.rle)
     (name,) = table.skipped.names[reason]
     assert "row 0: object 1" in name
+
+
+def test_a_split_of_which_a_file_is_missing_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, row(), name="data/train-00001-of-00002.parquet")
+    put(tmp_path, row(), name="data/test-00000-of-00001.parquet")
+    (tmp_path / "data" / "._train-00000-of-00002.parquet").write_bytes(b"\0\5\x16\7")
+    with pytest.raises(DatasetError, match="data/train-00000-of-00002 among them; download them"):
+        open_dataset("hub:.?boxes=xywh", tmp_path)
+    assert 1 == len(open_dataset("hub:.?boxes=xywh&split=test", tmp_path))
+    put(tmp_path, row(key=1), name="data/train-00000-of-00002.parquet")
+    assert 2 == len(open_dataset("hub:.?boxes=xywh", tmp_path))

@@ -223,3 +223,9 @@ def test_a_class_without_a_name_is_refused() -> None:
     for name in ("", " "):
         with pytest.raises(DatasetError, match="'names' must list the classes as texts"):
             categories_of({"names": [name, "dog"]}, FILE)
+
+
+def test_a_count_of_classes_that_is_not_that_of_the_names_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="nc is 3 and 'names' lists 2 classes; correct one"):
+        categories_of({"names": ["cow", "dog"], "nc": 3}, tmp_path / "data.yaml")
+    assert 2 == len(categories_of({"names": ["cow", "dog"], "nc": 2}, tmp_path / "data.yaml"))

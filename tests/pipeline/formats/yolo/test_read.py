@@ -77,10 +77,10 @@ LABELS = {
     "0 0.5 0.5 0.1": "4 numbers",
     "0 0.5 0.5 0.1 0.1 0.9": "6 numbers",
     "0 0.5 0.5 0 0.1": "no extent",
-    "0 0.5 nan 0.1 0.1": "not between 0 and 1",
+    "0 0.5 nan 0.1 0.1": "a column is 'nan', not a number",
     "0 20 10 5 5": "not between 0 and 1",
     "0 0.9 0.5 0.9 0.1": "outside the image",
-    "cat 0.5 0.5 0.1 0.1": "could not convert",
+    "cat 0.5 0.5 0.1 0.1": "a column is 'cat', not a number; a line is the class, as its number",
     "0 0.1 0.1 0.1 0.1 0.1 0.1": "no extent",
 }
 
