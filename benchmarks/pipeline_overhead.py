@@ -103,7 +103,7 @@ def main() -> None:
         median = statistics.median(overheads)
         print(f"median overhead {100 * median:.1f} % over {count} images")
         if "--profile" in sys.argv:
-            profile = cProfile.Profile()
+            profile = cProfile.Profile(time.process_time)
             profile.runcall(whole)
             pstats.Stats(profile).sort_stats("tottime").print_stats(30)
             pstats.Stats(profile).sort_stats("cumulative").print_stats("synthaug|pipeline", 40)

@@ -271,9 +271,10 @@ def run(
         tell(f"finished in {time.monotonic() - began:.0f} s")
         _tell_weak_links(folder, tell)
         _tell_advice(folder, tell)
-        tell(f"report:  {folder.uri}/report.html")
-        tell(f"data:    {folder.uri}/data (Parquet), {folder.uri}/coco/instances.json")
-        tell(f"numbers: {folder.uri}/metrics.json")
+        tell(f"report:  {folder.sub('report.html').uri}")
+        coco = folder.sub("coco/instances.json")
+        tell(f"data:    {folder.sub('data').uri} (Parquet), {coco.uri}")
+        tell(f"numbers: {folder.sub('metrics.json').uri}")
         _tell_next(folder, words, tell)
 
 
@@ -327,8 +328,8 @@ def trial(
             console.tell(line)
         _tell_weak_links(folder, console.tell)
         _tell_advice(folder, console.tell)
-        console.tell(f"report:  {folder.uri}/report.html")
-        console.tell(f"numbers: {folder.uri}/metrics.json")
+        console.tell(f"report:  {folder.sub('report.html').uri}")
+        console.tell(f"numbers: {folder.sub('metrics.json').uri}")
         _tell_next(folder, _job_words(job, overrides, output), console.tell)
 
 

@@ -62,7 +62,7 @@ def generate(checkpoint: Path, reference: str, request: Request, output: str) ->
     pictures = []
     for name in wanted.sheets:
         pictures += _write_sheet(folder, name, wanted.title, studio, subject)
-        yield f"{folder.uri}/{name}.png"
+        yield folder.sub(f"{name}.png").uri
     recipe = {
         "layout": layout.record(),
         "title": wanted.title,
@@ -74,7 +74,8 @@ def generate(checkpoint: Path, reference: str, request: Request, output: str) ->
         "truncation": studio.codebook.truncation,
     }
     folder.write_json(RECORD, {SHEET: recipe, "pictures": pictures})
-    yield f"{folder.uri}/{RECORD} and {len(pictures)} pictures in {folder.uri}/images"
+    images = folder.sub("images")
+    yield f"{folder.sub(RECORD).uri} and {len(pictures)} pictures in {images.uri}"
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def plan(job: Job, console: Console) -> list[str]:
     )
     output = Folder.at(job.output)
     output.write_bytes(PAGE, plan_page.render(page))
-    return [*plan_page.lines(page), f"page: {output.uri}/{PAGE}"]
+    return [*plan_page.lines(page), f"page: {output.sub(PAGE).uri}"]
 
 
 def _layout(scene: Scene) -> Layout:

@@ -113,8 +113,8 @@ def score(request: Request, screen: Any) -> list[str]:
     out.write_bytes(PAGE, score_page.render(shown, scores, reasons, sheets, used))
     return [
         *lines(scores, reasons),
-        f"numbers: {out.uri}/metrics.json",
-        f"page:    {out.uri}/{PAGE}",
+        f"numbers: {out.sub('metrics.json').uri}",
+        f"page:    {out.sub(PAGE).uri}",
     ]
 
 

@@ -156,7 +156,7 @@ def report_pairs(context: Context, pairs: Sequence[Pair], none: str) -> Json:
 
     Returns the manifest's part on the pairs. `none` is printed where there is no pair.
     """
-    message = leak_message(pairs, keys(context.job), f"{context.folder.uri}/{PAIRS}")
+    message = leak_message(pairs, keys(context.job), context.folder.sub(PAIRS).uri)
     if message and context.job.data.leaks == "stop":
         raise JobError(
             f"{message}; {advice(pairs)}, or set data.leaks=report to go on with results that are "

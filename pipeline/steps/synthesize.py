@@ -97,7 +97,7 @@ class ShardSynthesizer:
 
     def __call__(self, name: str, indices: range) -> Json:
         """Write shard `name`; return its row of the manifest."""
-        table = parquet.open_table(f"{self._plan.uri}/{name}.parquet")
+        table = parquet.open_table(self._plan.sub(f"{name}.parquet"))
         counts: Counter[str] = Counter()
         dropped: Counter[str] = Counter()
         pixels: Counter[str] = Counter()

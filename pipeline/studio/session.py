@@ -392,7 +392,7 @@ class Session:
             planned["layouts"].append({"copies": copies, "layout": self.document()})
             folder.write_bytes(PLANNED, _text_of(planned))
         total = sum(entry["copies"] for entry in planned["layouts"])
-        file = f"{folder.uri}/{PLANNED}"
+        file = folder.sub(PLANNED).uri
         return {
             "file": file,
             "layouts": len(planned["layouts"]),

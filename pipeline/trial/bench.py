@@ -41,7 +41,7 @@ class Bench:
         folder = Folder.at(context.job.output).sub("steps").sub(ARMS_FOLDER)
         inputs = {}
         for name, output in steps.items():
-            _, _, inputs[name] = output.folder.uri.rpartition("/")
+            _, _, inputs[name] = output.folder.path.rpartition("/")
         sources = Sources(context.job, tables, folder.uri)
         return cls(context, sources, inputs, fingerprints(context.job))
 

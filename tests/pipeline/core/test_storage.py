@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
 
 from synthaug.pipeline.core.errors import DatasetError, JobError
 from synthaug.pipeline.core.storage import Folder, check_writable, file_digest, inside, link_all
-from tests import faulty_s3
+from tests import faulty_s3, paths
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -247,3 +248,14 @@ def test_the_digest_of_no_file_is_empty(tmp_path):
     (tmp_path / "x").write_bytes(b"12345")
     assert hashlib.sha256(b"12345").hexdigest() == file_digest(str(tmp_path / "x"))
     assert "" == file_digest("")
+
+
+def test_no_name_is_put_behind_an_address():
+    """An address may end with options (?region=...): `sub` puts a name where it belongs."""
+    found = []
+    for path in sorted((paths.ROOT / "pipeline").rglob("*.py")):
+        text = path.read_text()
+        found += [
+            (path.name, match) for match in re.findall(r".*\.uri(?:\}/| \+ |\.rpart).*", text)
+        ]
+    assert found == []
