@@ -14,7 +14,7 @@ from synthaug.pipeline.core.errors import JobError
 from synthaug.pipeline.core.scene import Category, Scene
 from synthaug.pipeline.core.seeding import seed_for
 from synthaug.pipeline.core.storage import Folder
-from synthaug.pipeline.execution.training import cores, device
+from synthaug.pipeline.execution.training import device
 from synthaug.pipeline.formats.parquet import read as parquet
 from synthaug.pipeline.steps import synthesize, verify
 from synthaug.pipeline.studio.painters.base import Painter
@@ -51,12 +51,8 @@ def studio(run: Path, port: int, tell: Callable[[str], None]) -> None:
 
 
 def session_of(found: Found) -> Session:
-    """Return a session with a run; one image has the cores that workers share."""
-    import torch
-
-    workshop = workshop_of(found)
-    torch.set_num_threads(cores())
-    return Session(workshop)
+    """Return a session with a run; it paints with `synthesize.threads` CPU threads."""
+    return Session(workshop_of(found))
 
 
 def workshop_of(found: Found) -> Workshop:
