@@ -47,7 +47,10 @@ def edits(with_example: bool) -> list[Edit]:
     """Photos in which an object, a seam and background are painted."""
     shown = None
     if with_example:
-        shown = Example(np.full((12, 9, 3), 90, np.uint8), np.ones((12, 9), np.float32))
+        noise = np.random.default_rng(3).integers(0, 256, (12, 9, 3), np.uint8)
+        down, right = np.mgrid[:12, :9]
+        disc = (down - 5.5) ** 2 / 36 + (right - 4) ** 2 / 20 < 1
+        shown = Example(noise, disc.astype(np.float32))
     paintings = [
         Painting(1, np.array([34, 30, 54, 50], np.float32), example=shown),
         Painting(2, np.array([10, 8, 30, 22], np.float32), "background", replaces=0),
