@@ -42,7 +42,7 @@ class ShapeReader:
         self.images.append(replace(image, objects=kept))
 
     def count_unlisted(self, names: Iterable[str]) -> None:
-        """Count the image files that no annotation knows, in the folders of those it knows."""
+        """Count image files that no annotation knows, in the folders of those it knows."""
         folders = {PurePosixPath(name).parent for name in self.listed}
         for name in names:
             if name not in self.listed and PurePosixPath(name).parent in folders:

@@ -154,7 +154,7 @@ _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.\w+")
 
 
 def check_shards(place: object, names: Iterable[str]) -> None:
-    """Raise DatasetError where one of `train-00000-of-00003.parquet` and so on is missing."""
+    """Raise DatasetError where `train-00001-of-00003.parquet` or the like is missing."""
     there: dict[tuple[str, str], set[int]] = {}
     for name in names:
         match = _SHARD.fullmatch(name)

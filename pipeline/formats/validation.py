@@ -83,7 +83,7 @@ def number(value: Any, name: str, low: float = -math.inf) -> float:
 
 
 def number_in(text: str, name: str) -> float:
-    """Return the finite number that a text spells, as JSON would: no 1_000, no other digits."""
+    """Return the finite number of a text, spelt as in JSON: no 1_000, no other digits."""
     text = text.strip()
     try:
         value = float(text)
