@@ -198,8 +198,8 @@ def test_arms_are_what_they_were() -> None:
 
 def test_images_of_the_control_arms_are_what_they_were() -> None:
     rows: dict[str, Row] = {}
-    pasted = CopyPasteTable(painted(), Pasting(), 5, 8)
-    for index in range(4):
+    pasted = CopyPasteTable(painted(), Pasting(), 5, 30)
+    for index in (0, 5, 13, 26):  # of three epochs
         rows[f"copy_paste {index}"] = described(pasted[index], pasted)
     softened = soft_table(painted(), 20)
     for index in range(2):

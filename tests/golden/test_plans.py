@@ -19,7 +19,7 @@ from synthaug.pipeline.synthesis.base import NO_CROWDS, sources_of
 from tests.golden.recorded import Row, hold
 from tests.golden.scenes import CLASSES, described, mixed, painted
 
-SHOWN = 12  # planned scenes of a plan
+SHOWN = 6  # planned scenes of the beginning of a plan, and of its end, which is another epoch
 WEAK = {"bus": 0.8, "windmill": 0.4}
 LAYOUTS = {
     "natural": Layouts(24, "natural", jitter=0.1, seed=3, generator="lostgan"),
@@ -50,7 +50,9 @@ def rows_of(planner: Planner, table: Dataset, planned_areas: bool = True) -> dic
     }
     if planner.weights is not None:
         rows["weights"] = planner.weights
-    for index in range(min(SHOWN, planner.count)):
+    first = min(SHOWN, planner.count)
+    last = max(first, planner.count - SHOWN)
+    for index in (*range(first), *range(last, planner.count)):
         rows[f"scene {index}"] = described(planner.scene(index), table, pixels=False)
     rows["refused"] = planner.refused
     return rows
