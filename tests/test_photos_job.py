@@ -44,7 +44,10 @@ def test_photos_get_painted_objects_beside_their_own(tmp_path: Path) -> None:
     assert asked == set(metrics["scores"]) | set(metrics["scores_unavailable"])
     coco = tmp_path / "run" / "coco"
     made = open_dataset("coco:instances.json?images=images", coco, key="made")
-    assert len(made) == 3
+    # a judge of one step may find nothing of what was painted, and an image goes with it
+    images = metrics["verified"]["images"]
+    assert len(made) == images["verified"] > 0
+    assert sum(images.values()) == 3
     ids = {scene.image_id for scene in table}
     reasons = []
     for scene in (
