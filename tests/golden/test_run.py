@@ -51,7 +51,13 @@ RUNS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ],
         tuple(STEPS),
     ),
-    "painted": (["generator.steps=4", "generator.sampling=class_balanced"], UNTIL_GENERATOR),
+    "painted": (
+        [
+            *("generator.steps=4", "generator.sampling=class_balanced"),
+            *("detector.evaluate_every=3", "detector.evaluation_images=3", "detector.keep=best"),
+        ],
+        UNTIL_GENERATOR,
+    ),
     "filled": (
         [
             *("generator.system=fill", "generator.steps=4", "generator.resolutions=[16,32]"),
@@ -69,6 +75,7 @@ RUNS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
 }
 COUNTED = dict.fromkeys(RUNS, UNTIL_GENERATOR[-2:]) | {"pasted": tuple(STEPS)}
+COUNTED["painted"] = UNTIL_GENERATOR
 NO_RESULTS = (*HOUSEKEEPING, "looking", "resumed_from", "executor", "file", "files")
 
 

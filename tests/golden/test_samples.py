@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from synthaug.generators import GENERATORS, System, checkpoint, load_system
-from synthaug.generators.base import Edit, Example, Layouts, Painting, SamplerOptions, ToldOfMasks
+from synthaug.generators.base import Edit, Example, Layouts, Painting, SamplerOptions
 from synthaug.generators.copy_paste import Edit as Paste
 from synthaug.generators.copy_paste import cut, piece
 from tests.golden.recorded import Row, digest, hold
@@ -22,8 +22,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "lostgan_sharp": ("lostgan", {"background": True, "clip_masks": True}, {"truncation": 0.4}),
     "sg2im_stretched": ("sg2im", {"stretch": True, "given_boxes": False}, {}),
     "panoptic_plain": ("panoptic", {"panoptic_conv": False, "vae": True, "z": 4}, {}),
+    "posthoc_all_known": ("posthoc", {"dont_care": False}, {}),
     "fill_examples": ("fill", {"examples": True, "guidance": 2.0}, {}),
 }
+LOOSE = {"panoptic_plain": 3e-2}  # whose pixels differ more on other processors
 SYSTEMS = {name: (name, {}, {}) for name in GENERATORS if name not in ("diffusers", "sims")}
 SYSTEMS |= VARIANTS
 
@@ -80,8 +82,7 @@ def conditions(system: System, config: Any) -> Any:
         return edits(bool(vars(config).get("examples")))
     if system.CONDITION == "paste":
         return pastes()
-    mask_side = config.learns_masks if isinstance(config, ToldOfMasks) else 0
-    given: Layouts = layouts(mask_side)
+    given: Layouts = layouts(config)
     return given
 
 
@@ -105,20 +106,21 @@ def test_images_are_what_they_were(name: str, tmp_path: Path) -> None:
     system = load_system(system_name)
     settings = {**SIZES.get(system_name, {}), **changes}
     if system_name == "posthoc":
-        settings |= parts(tmp_path)
+        settings = parts(tmp_path, **changes)
     config = system.Config(**settings)
     sampler = system.sampler(drawn(system, config), SamplerOptions(**options))
     given = conditions(system, config)
     samples = sampler.sample(given, SEEDS[: len(given)])
-    hold(f"images_{name}", described(samples), rel=5e-3, least=2e-3)
+    hold(f"images_{name}", described(samples), LOOSE.get(name, 5e-3), least=2e-3)
 
 
-def parts(folder: Path) -> dict[str, str]:
-    """Write the two checkpoints of a system in two stages."""
+def parts(folder: Path, dont_care: bool = True) -> dict[str, str]:
+    """Write the two checkpoints of a system in two stages; pixels of maps may be of no class."""
     files = {}
     for key, name in (("layouts", "lostgan"), ("maps", "panoptic")):
         system = load_system(name)
-        config = system.Config(**SIZES[name])
+        own = {} if name == "lostgan" else {"dont_care": dont_care}
+        config = system.Config(**{**SIZES[name], **own})
         path = folder / f"{name}.safetensors"
         checkpoint.save(path, drawn(system, config), name, config, list("abcde"), {})
         files[key] = str(path)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from synthaug.generators import GENERATORS, load_system
+from synthaug.generators import GENERATORS, grid2im, load_system
 from synthaug.generators.base import (
     Layouts,
     MapBatch,
@@ -30,6 +30,8 @@ SIDE = 64
 IMAGES = 4
 STEPS = 10
 SEED = 3
+# how far rows may be off on other processors: Adam makes much of gradients that are almost 0
+ALLOWED = {"step": (5e-3, 1e-5), "gradients": (3e-2, 1e-5), "later": (1e-1, 1e-3)}
 MEASURED = (0, 1, 8)  # steps: the first, one with averages and moments, one where rates fall
 
 
@@ -48,6 +50,7 @@ SIZES = {name: {**keys, **(WIDE if name in WIDER else {})} for name, keys in SMA
 CASES = {name: Case(name) for name in GENERATORS if load_system(name).LEARNS}
 CASES |= {
     "lostgan_per_image": Case("lostgan", {"per_image": True}, {"accumulate": 2}),
+    "lostgan_parts": Case("lostgan", {}, {"accumulate": 2}),
     "lostgan_spade": Case("lostgan", {"normalization": "spade"}, {"ema": 0.9}),
     "sg2im_masks": Case("sg2im", {"given_masks": True, "mask_side": 8}, {"accumulate": 2}),
     "pix2pix_parts": Case("pix2pix", {}, {"accumulate": 2, "ema": 0.9}),
@@ -58,13 +61,15 @@ CASES |= {
 }
 
 
-def layouts(mask_side: int) -> Layouts:
+def layouts(config: Any) -> Layouts:
     """Four layouts with three, one, two and no objects, some of which are unsure.
 
-    With masks where they have a side.
+    With masks where a system is told of them. Instance norms make noise of an empty image, so that
+    Grid2Im's last one has an object.
     """
+    mask_side = config.learns_masks if isinstance(config, ToldOfMasks) else 0
     rng = np.random.default_rng(5)
-    counts = (3, 1, 2, 0)
+    counts = (3, 1, 2, 1 if isinstance(config, grid2im.Config) else 0)
     labels = [rng.integers(1, CLASSES + 1, count) for count in counts]
     boxes = []
     scores = []
@@ -123,8 +128,7 @@ def batch_of(condition: str, config: Any) -> Any:
         weights = torch.from_numpy(np.random.default_rng(8).random((IMAGES, *config.size)))
         sources = torch.arange(IMAGES)
         return MapBatch(images(config.size), maps(config.size), weights.float(), sources)
-    mask_side = config.learns_masks if isinstance(config, ToldOfMasks) else 0
-    return TrainingBatch(images(config.size), layouts(mask_side))
+    return TrainingBatch(images(config.size), layouts(config))
 
 
 def flat(tensors: list[Tensor]) -> Tensor:
@@ -160,7 +164,7 @@ def recorded_steps(case: Case) -> dict[str, Row]:
             rows[f"step {index}: rates of {name}"] = rates
         for name, module in training.modules.items():
             gradients = [p.grad for p in module.parameters() if p.grad is not None]
-            if gradients:
+            if gradients and not index:  # later ones hang on signs of gradients that are almost 0
                 rows[f"step {index}: gradient of {name}"] = digest(flat(gradients))
             moved = weights_of(module) - before[name]
             rows[f"step {index}: moved {name}"] = float(moved.norm())
@@ -170,7 +174,18 @@ def recorded_steps(case: Case) -> dict[str, Row]:
     return rows
 
 
+def kind_of(key: str) -> str:
+    """Return of which file a row is: what a step gives at once, gradients, or what follows."""
+    if "gradient" in key:
+        return "gradients"
+    at_once = key.startswith(("start", "step 0")) or "rates" in key
+    return "step" if at_once else "later"
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_three_steps_do_what_they_did(name: str) -> None:
     """What the first step does is the same to rounding; what follows, to what Adam makes of it."""
-    hold(f"step_{name}", recorded_steps(CASES[name]), rel=5e-3, least=1e-5)
+    rows = recorded_steps(CASES[name])
+    for kind, (rel, least) in ALLOWED.items():
+        of_kind = {key: row for key, row in rows.items() if kind_of(key) == kind}
+        hold(f"{kind}_{name}", of_kind, rel, least)
